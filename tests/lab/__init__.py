@@ -1,0 +1,1 @@
+"""The laboratories: pairs of test nodes on one machine, and what can be done to them."""

@@ -1,0 +1,71 @@
+"""Keep all mounts and named namespaces of a laboratory private to its process, so that they die with it."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import subprocess
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.say import LabError
+
+CLONE_NEWNS = 0x00020000
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_entered: list[int] = []
+_undo: list[Callable[[], None]] = []
+
+
+def enter() -> None:
+    """Give this process mounts of its own, once: what is mounted from now on vanishes with it, even by SIGKILL.
+
+    Call it from the main thread before threads are started: a thread keeps the mounts of its creator.
+    """
+    if os.getpid() in _entered:
+        return
+    if os.geteuid() != 0:
+        raise LabError("a laboratory needs root")
+    if _libc.unshare(CLONE_NEWNS):
+        raise LabError(f"cannot get a mount namespace: {os.strerror(ctypes.get_errno())}")
+    _mount("--make-rprivate", "/")
+    for directory in ("/run/netns", "/run/systemd/nspawn"):
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        _mount("-t", "tmpfs", "lab", directory)
+    _entered.append(os.getpid())
+    atexit.register(undo_all)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
+
+
+def _leave(number: int, _frame: types.FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def on_exit(undo: Callable[[], None]) -> None:
+    """Have something undone at exit, the last first, unless it was forgotten before."""
+    _undo.append(undo)
+
+
+def forget(undo: Callable[[], None]) -> None:
+    """It has been undone already."""
+    if undo in _undo:
+        _undo.remove(undo)
+
+
+def undo_all() -> None:
+    """Undo what is left."""
+    while _undo:
+        _undo.pop()()
+
+
+def die_with_parent() -> None:
+    """For preexec_fn: the child gets SIGKILL when the process that started it ends in whatever way."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

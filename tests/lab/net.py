@@ -1,0 +1,130 @@
+"""The networks of a laboratory: a namespace with a bridge `prod`, which is the switch, and a bridge `stor`."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Literal
+
+from lab import isolate
+from lab.pair import INTERFACES, NETWORKS, PRODUCTION, STORAGE, SWITCH, Network
+
+Direction = Literal["in", "out", "both"]
+
+RULES = """
+table bridge lab {
+  set deaf { type ifname; }
+  set dumb { type ifname; }
+  chain from_node { type filter hook prerouting priority -300; iifname @dumb drop; }
+  chain to_node { type filter hook postrouting priority 300; oifname @deaf drop; }
+}
+"""
+
+
+def ip(*arguments: str, netns: str | None = None, check: bool = True) -> None:
+    """Run ip(8), inside a named network namespace or not."""
+    where = ["-n", netns] if netns else []
+    done = subprocess.run(["ip", *where, *arguments], capture_output=True, text=True)
+    if check and done.returncode:
+        raise RuntimeError(f"ip {' '.join([*where, *arguments])}: {done.stderr.strip()}")
+
+
+class Net:
+    """The switch, the storage cable, and what is plugged into them.
+
+    The namespace is called `switch`; isolate.enter() makes that name private to this process.
+    """
+
+    def __init__(self) -> None:
+        isolate.enter()
+        self.netns = "switch"
+        ip("netns", "add", self.netns)
+        isolate.on_exit(self.close)
+        self.nodes: set[str] = set()
+        self._ip("link", "set", "lo", "up")
+        for network in NETWORKS:
+            self._ip("link", "add", INTERFACES[network], "type", "bridge", "mcast_snooping", "0")
+            self._ip("link", "set", INTERFACES[network], "up")
+        self._ip("address", "add", f"{SWITCH}/24", "dev", INTERFACES["production"])
+        self.run("nft", "-f", "-", stdin=RULES)
+
+    def _ip(self, *arguments: str) -> None:
+        ip(*arguments, netns=self.netns)
+
+    def enter(self, *command: str) -> list[str]:
+        """The command line that runs a command in the switch's namespace (QEMU with taps, tcpdump)."""
+        return ["nsenter", f"--net=/run/netns/{self.netns}", "--", *command]
+
+    def run(self, *command: str, stdin: str = "") -> None:
+        """Run a command in the switch's namespace."""
+        subprocess.run(self.enter(*command), input=stdin, text=True, check=True)
+
+    @staticmethod
+    def port(node: str, network: Network) -> str:
+        """The name of the switch's port that a node is plugged into."""
+        return f"{node}-{INTERFACES[network]}"
+
+    def plug_veth(self, node: str) -> str:
+        """Make a network namespace for a node, its two interfaces plugged in and configured; its path."""
+        ip("netns", "add", node)
+        self.nodes.add(node)
+        ip("link", "set", "lo", "up", netns=node)
+        for network in NETWORKS:
+            inner, port = INTERFACES[network], self.port(node, network)
+            self._ip("link", "add", port, "type", "veth", "peer", "name", inner, "netns", node)
+            self._plug(port, network)
+            ip("link", "set", inner, "up", netns=node)
+        ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0", netns=node)
+        ip("link", "set", "prod", "master", "br0", netns=node)
+        ip("link", "set", "br0", "up", netns=node)
+        ip("address", "add", f"{PRODUCTION[node]}/24", "dev", "br0", netns=node)
+        ip("address", "add", f"{STORAGE[node]}/24", "dev", "stor", netns=node)
+        return f"/run/netns/{node}"
+
+    def unplug_veth(self, node: str) -> None:
+        """Take a node's namespace away, with whatever its kernel still wanted to send."""
+        for network in NETWORKS:
+            ip("link", "delete", self.port(node, network), netns=self.netns, check=False)
+        ip("netns", "delete", node, check=False)
+        self.nodes.discard(node)
+
+    def plug_tap(self, node: str, network: Network) -> str:
+        """Make a tap device in the switch's namespace, plugged in; its name."""
+        port = self.port(node, network)
+        self._ip("tuntap", "add", port, "mode", "tap")
+        self._plug(port, network)
+        return port
+
+    def _plug(self, port: str, network: Network) -> None:
+        self._ip("link", "set", port, "master", INTERFACES[network])
+        self._ip("link", "set", port, "up")
+
+    def cable(self, node: str, network: Network, up: bool) -> None:
+        """Pull a cable or put it back: the node sees its carrier go behind a veth, but not behind a tap."""
+        self._ip("link", "set", self.port(node, network), "up" if up else "down")
+
+    def silence(self, node: str, network: Network, on: bool, direction: Direction = "both") -> None:
+        """Drop what a node sends (out), what is sent to it (in), or both; or stop doing so."""
+        verb = "add" if on else "delete"
+        for name, wanted in (("deaf", "in"), ("dumb", "out")):
+            if direction in ("both", wanted):
+                element = f'{verb} element bridge lab {name} {{ "{self.port(node, network)}" }}'
+                subprocess.run(self.enter("nft", element), check=on, capture_output=True)
+
+    def switch(self, up: bool) -> None:
+        """The production switch loses or gets back its power."""
+        self._ip("link", "set", INTERFACES["production"], "up" if up else "down")
+
+    def heal(self) -> None:
+        """Every cable in, every silence off, the switch on."""
+        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb")
+        self.switch(True)
+        for node in self.nodes:
+            for network in NETWORKS:
+                self.cable(node, network, True)
+
+    def close(self) -> None:
+        """Take everything away; twice is once."""
+        isolate.forget(self.close)
+        for node in list(self.nodes):
+            self.unplug_veth(node)
+        ip("netns", "delete", self.netns, check=False)

@@ -1,0 +1,41 @@
+"""Build the Debian package once for each state of its sources."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab import build
+from lab.say import run_logged
+
+OUTSIDE = ("tests/", ".ci/", ".github/", "build/", "debian/kisscluster/", "debian/.debhelper/")
+
+
+def sources() -> list[Path]:
+    """The files that the package is made of: what git knows or would add, without the tests."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=build.CHECKOUT, capture_output=True, text=True, check=True).stdout
+    inside = [name for name in listed.split("\0") if name and not name.startswith(OUTSIDE)]
+    return [build.CHECKOUT / name for name in inside if os.path.lexists(build.CHECKOUT / name)]
+
+
+def deb() -> Path:
+    """The path of the package built from the checkout as it is now."""
+    files = sources()
+    key = build.digest_files(build.CHECKOUT, files)
+    directory = build.cached("deb", key, lambda work: _build(work, files))
+    return next(directory.glob("*.deb"))
+
+
+def _build(work: Path, files: list[Path]) -> None:
+    tree = work / "source"
+    for file in files:
+        target = tree / file.relative_to(build.CHECKOUT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target, follow_symlinks=False)
+    environment = {**os.environ, "DEB_BUILD_OPTIONS": "nocheck noautodbgsym"}
+    command = ["dpkg-buildpackage", "-b", "-us", "-uc", "-d"]
+    run_logged(command, work / "log", "package", cwd=tree, env=environment)
+    shutil.rmtree(tree)

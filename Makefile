@@ -1,0 +1,48 @@
+# make deps once (root), then make check (minutes) or make test (everything).
+
+PYTHON  = /usr/bin/python3
+PYTEST  = $(PYTHON) -m pytest
+VENV    = build/venv
+RUFF    = 0.12.7
+MYPY    = 1.17.1
+SUDO    = $(if $(filter 0,$(shell id -u)),,sudo)
+DEB_DIR = build/deb
+
+packages = $(shell cat tests/packages)
+version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+parts    = $(wildcard $(addprefix tests/,unit cli lint container))
+sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: deps check test demo bench deb clean
+
+# Debian has no ruff, and its mypy is too old for us
+deps:
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(packages)
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY)
+
+check:
+	$(PYTEST) $(parts)
+
+test:
+	$(PYTEST) $(parts) $(wildcard tests/virtual)
+
+demo:
+	$(PYTHON) -m tests.lab.demo
+
+bench:
+	$(PYTHON) -m tests.lab.bench
+
+# from a copy, so that the checkout stays clean and the result lies inside it
+deb:
+	rm -rf $(DEB_DIR)/src
+	mkdir -p $(DEB_DIR)/src
+	tar -c --exclude=__pycache__ $(sources) | tar -x -C $(DEB_DIR)/src
+	cd $(DEB_DIR)/src && dpkg-buildpackage --build=binary --no-sign
+	@echo $(DEB_DIR)/kisscluster_$(version)_all.deb
+
+clean:
+	rm -rf build

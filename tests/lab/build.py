@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.say import say
+from tests.lab.say import say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +52,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def cached(kind: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The directory KIND-KEY; if it is not there yet, build(empty directory) makes it, whole or not at all."""
+    """The directory KIND-KEY; if it is missing, build(empty directory) makes it, whole or not at all."""
     final = lab_dir() / f"{kind}-{key}"
     if final.exists():
         return final

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.say import LabError
+from tests.lab.say import LabError
 
 CLONE_NEWNS = 0x00020000
 PR_SET_PDEATHSIG = 1
@@ -21,7 +21,7 @@ _undo: list[Callable[[], None]] = []
 
 
 def enter() -> None:
-    """Give this process mounts of its own, once: what is mounted from now on vanishes with it, even by SIGKILL.
+    """Give this process mounts of its own, once: what is mounted later vanishes with it, even by SIGKILL.
 
     Call it from the main thread before threads are started: a thread keeps the mounts of its creator.
     """

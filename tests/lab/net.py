@@ -1,12 +1,12 @@
-"""The networks of a laboratory: a namespace with a bridge `prod`, which is the switch, and a bridge `stor`."""
+"""A laboratory's networks: a namespace with a bridge `prod`, which is the switch, and a bridge `stor`."""
 
 from __future__ import annotations
 
 import subprocess
 from typing import Literal
 
-from lab import isolate
-from lab.pair import INTERFACES, NETWORKS, PRODUCTION, STORAGE, SWITCH, Network
+from tests.lab import isolate
+from tests.lab.pair import INTERFACES, NETWORKS, PRODUCTION, STORAGE, SWITCH, Network
 
 Direction = Literal["in", "out", "both"]
 

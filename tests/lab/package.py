@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-from lab import build
-from lab.say import run_logged
+from tests.lab import build
+from tests.lab.say import run_logged
 
-OUTSIDE = ("tests/", ".ci/", ".github/", "build/", "debian/kisscluster/", "debian/.debhelper/")
+OUTSIDE = ("tests/", ".ci/", ".gitignore", "pyproject.toml")
 
 
 def sources() -> list[Path]:
@@ -25,17 +24,11 @@ def deb() -> Path:
     """The path of the package built from the checkout as it is now."""
     files = sources()
     key = build.digest_files(build.CHECKOUT, files)
-    directory = build.cached("deb", key, lambda work: _build(work, files))
+    directory = build.cached("deb", key, _build)
     return next(directory.glob("*.deb"))
 
 
-def _build(work: Path, files: list[Path]) -> None:
-    tree = work / "source"
-    for file in files:
-        target = tree / file.relative_to(build.CHECKOUT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, target, follow_symlinks=False)
+def _build(work: Path) -> None:
     environment = {**os.environ, "DEB_BUILD_OPTIONS": "nocheck noautodbgsym"}
-    command = ["dpkg-buildpackage", "-b", "-us", "-uc", "-d"]
-    run_logged(command, work / "log", "package", cwd=tree, env=environment)
-    shutil.rmtree(tree)
+    command = ["make", "deb", f"DEB_DIR={work}"]
+    run_logged(command, work / "log", "package", cwd=build.CHECKOUT, env=environment)

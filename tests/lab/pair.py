@@ -120,7 +120,7 @@ class Pair(Protocol):
 
 
 def wait(predicate: Callable[[], object], timeout: float, what: str, every: float = 0.05) -> float:
-    """Wait until a predicate holds; the seconds it took, or an AssertionError that says what was waited for."""
+    """Wait until a predicate holds; the seconds it took, or an AssertionError that says what was awaited."""
     started = time.monotonic()
     while not predicate():
         if time.monotonic() - started > timeout:

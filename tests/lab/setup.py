@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lab.pair import NODES, PRODUCTION, STORAGE, SWITCH, VMS, Pair
+from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH, VMS, Pair
 
 CONFIG = "/etc/kisscluster/kisscluster.conf"
 SECRET = "/etc/kisscluster/secret"
@@ -51,7 +51,8 @@ def kisscluster_conf(**changes: object) -> str:
 def vm_conf(vm: str, **changes: object) -> str:
     """The text of a guest's definition."""
     settings: dict[str, object] = {
-        "node": VMS[vm].home, "memory": 32, "cpus": 1, "bridge": "br0", "disk": "ide", "accel": "tcg", **changes}
+        "node": VMS[vm].home, "memory": 32, "cpus": 1, "bridge": "br0", "disk": "ide", "accel": "tcg",
+        **changes}
     return "".join(f"{key} = {value}\n" for key, value in settings.items())
 
 

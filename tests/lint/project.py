@@ -27,7 +27,9 @@ def files() -> list[Path]:
 
 def tool(name: str) -> str:
     """The path of a linter; its absence skips the test on a desk and fails it in CI."""
-    path = os.pathsep.join([str(ROOT / "build/venv/bin"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    path = os.pathsep.join(
+        [str(ROOT / "build/venv/bin"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    )
     found = shutil.which(name, path=path)
     if not found:
         message = f"{name} is not installed: make deps"
@@ -40,8 +42,16 @@ def tool(name: str) -> str:
 def lint(*command: str | Path, **environment: str) -> str:
     """What a linter has to say; its exit status counts as a complaint when it says nothing."""
     done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **environment}, timeout=300, check=False)
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+        timeout=300,
+        check=False,
+    )
     if done.returncode and not done.stdout.strip():
         return f"{command[0]}: exit status {done.returncode}"
     return done.stdout

@@ -13,7 +13,17 @@ from kisscluster.base.exits import MEANING, Exit
 from tests.lint.project import COMMANDS, PAGES, ROOT, lint, section, text, tool
 
 OVERVIEWS = ["kisscluster.7", "kisscluster.conf.5", "kisscluster-vm.5", "kisscluster-state.5"]
-ORDER = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"]
+ORDER = [
+    "NAME",
+    "SYNOPSIS",
+    "DESCRIPTION",
+    "OPTIONS",
+    "ENVIRONMENT",
+    "FILES",
+    "EXIT STATUS",
+    "EXAMPLES",
+    "SEE ALSO",
+]
 # answers in DRBD's codes
 FOREIGN = {"kc-fence-peer"}
 
@@ -55,9 +65,15 @@ def test_mandoc_lint(page: Path) -> None:
 def test_groff_has_no_warning(page: Path) -> None:
     """As lintian calls it."""
     done = subprocess.run(
-        [tool("man"), "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", str(page)], stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
-        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANROFFSEQ": "", "MANWIDTH": "80"})
+        [tool("man"), "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", str(page)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANROFFSEQ": "", "MANWIDTH": "80"},
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -91,7 +107,9 @@ def test_exit_status_is_in_the_one_table(command: str) -> None:
 
 def test_overview_has_the_one_table() -> None:
     rows = re.findall(r"^\.It (?:Sy )?(\d+)\n(.*)", section(ROOT / "man/kisscluster.7", "EXIT STATUS"), re.M)
-    assert {int(number): meaning.rstrip(".") for number, meaning in rows} == {int(k): v for k, v in MEANING.items()}
+    assert {int(number): meaning.rstrip(".") for number, meaning in rows} == {
+        int(k): v for k, v in MEANING.items()
+    }
     assert set(MEANING) == set(Exit)
 
 
@@ -106,7 +124,9 @@ def test_configuration_pages_document_every_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "page,known", [("kisscluster.conf.5", {**config.CLUSTER, **config.NODE}), ("kisscluster-vm.5", config.VM)])
+    "page,known",
+    [("kisscluster.conf.5", {**config.CLUSTER, **config.NODE}), ("kisscluster-vm.5", config.VM)],
+)
 def test_configuration_pages_tell_the_defaults(page: str, known: dict[str, tuple[str, str]]) -> None:
     source = text(f"man/{page}")
     for key, (check, _) in known.items():
@@ -114,4 +134,6 @@ def test_configuration_pages_tell_the_defaults(page: str, known: dict[str, tuple
         entry = re.search(rf"^\.It Ic {key}\b.*?\n(.*?)(?=^\.It |^\.El)", source, re.M | re.S)
         assert entry
         if default and default[1] != "list(":
-            assert re.search(rf"[Dd]efault:?\s+(is )?(\.?(Cm|Li|Ic) )?{re.escape(default[1])}\b", entry[1]), key
+            assert re.search(
+                rf"[Dd]efault:?\s+(is )?(\.?(Cm|Li|Ic) )?{re.escape(default[1])}\b", entry[1]
+            ), key

@@ -32,7 +32,10 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
     """The functions of a file with their lengths in lines."""
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.lineno + 1
+            yield (
+                f"{path.relative_to(ROOT)}:{node.lineno} {node.name}",
+                (node.end_lineno or 0) - node.lineno + 1,
+            )
 
 
 def test_ruff() -> None:
@@ -52,7 +55,12 @@ def test_modules_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
-    long = [f"{name}: {length} lines" for path in MODULES for name, length in functions(path) if length > FUNCTION_LINES]
+    long = [
+        f"{name}: {length} lines"
+        for path in MODULES
+        for name, length in functions(path)
+        if length > FUNCTION_LINES
+    ]
     assert not long
 
 

@@ -11,10 +11,19 @@ from tests.lint.project import COMMANDS, LIB, PAGES, ROOT, UNITS, lint, text, to
 
 NAMES = {unit.name for unit in UNITS}
 # kc-vm@web1.service, kc-vm@VM.service and "kc-vm@{vm}.service" are all instances of kc-vm@.service
-UNIT = re.compile(r"\b(kc-[a-z-]+@?|kisscluster)(?:\{[^}]*\}|[A-Za-z0-9_%$]*)\.(service|path|timer|target)\b")
+UNIT = re.compile(
+    r"\b(kc-[a-z-]+@?|kisscluster)(?:\{[^}]*\}|[A-Za-z0-9_%$]*)\.(service|path|timer|target)\b"
+)
 MENTIONS = [
-    *LIB.rglob("*.py"), *UNITS, *PAGES, *(ROOT / "completions").glob("*"), *(ROOT / "docs").glob("*.md"),
-    ROOT / "README.md", ROOT / "debian/rules", ROOT / "debian/kisscluster.prerm"]
+    *LIB.rglob("*.py"),
+    *UNITS,
+    *PAGES,
+    *(ROOT / "completions").glob("*"),
+    *(ROOT / "docs").glob("*.md"),
+    ROOT / "README.md",
+    ROOT / "debian/rules",
+    ROOT / "debian/kisscluster.prerm",
+]
 
 
 def values(unit: Path, key: str) -> list[str]:
@@ -91,7 +100,9 @@ def test_no_start_limit_but_for_the_vm(unit: Path) -> None:
 
 def test_every_wake_flag_has_somebody_who_waits_and_somebody_who_raises_it() -> None:
     raisers = [*LIB.rglob("*.py"), *(u for u in UNITS if u.suffix != ".path"), ROOT / "tests/lab/setup.py"]
-    waited = {name for unit in UNITS if unit.suffix == ".path" for name in re.findall(r"wake/([a-z]+)", text(unit))}
+    waited = {
+        name for unit in UNITS if unit.suffix == ".path" for name in re.findall(r"wake/([a-z]+)", text(unit))
+    }
     raised = {name for path in raisers for name in re.findall(r"wake/([a-z]+)", text(path))}
     assert waited == raised
 
@@ -101,7 +112,9 @@ def test_every_user_exists() -> None:
     assert users == {"_kisscluster", "_kisscluster-vm"}
     named = {user for unit in UNITS for user in values(unit, "User")} - {"root"}
     assert named <= users
-    written = {user for path in LIB.rglob("*.py") for user in re.findall(r"\b_kisscluster(?:-vm)?\b", text(path))}
+    written = {
+        user for path in LIB.rglob("*.py") for user in re.findall(r"\b_kisscluster(?:-vm)?\b", text(path))
+    }
     assert written <= users
 
 
@@ -109,6 +122,10 @@ def test_every_directory_is_made_at_boot_and_documented() -> None:
     made = re.findall(r"^d /(\S+)", text("debian/kisscluster.tmpfiles"), re.M)
     page = text("man/kisscluster-state.5")
     assert not [path for path in made if path.split("kisscluster")[1].strip("/") not in page]
-    owners = {word for line in text("debian/kisscluster.tmpfiles").splitlines() if line.startswith("d")
-              for word in line.split()[3:5]}
+    owners = {
+        word
+        for line in text("debian/kisscluster.tmpfiles").splitlines()
+        if line.startswith("d")
+        for word in line.split()[3:5]
+    }
     assert owners == {"root", "_kisscluster"}

@@ -1,0 +1,32 @@
+"""drbdadm, its exit codes as FACTS 1.2 has them."""
+
+from kisscluster.base.run import Doer, Ended
+
+REFUSED = 11             # state change refused: held open, the peer is primary, the fence handler said no
+NOT_UP = 10              # unknown minor or connection, already so
+NO_GOOD_COPY = 17        # needs access to UpToDate data
+
+
+def primary(doer: Doer, name: str) -> Ended:
+    return doer.do("drbdadm", "primary", name)
+
+
+def secondary(doer: Doer, name: str) -> Ended:
+    return doer.do("drbdadm", "secondary", name)
+
+
+def adjust(doer: Doer, name: str, fire_again: bool) -> Ended:
+    """Bring the resource to what its file says; `fire_again`: the kernel calls its fence handler once more."""
+    if fire_again:
+        doer.do("drbdadm", "disconnect", "--force", name)
+    return doer.do("drbdadm", "adjust", name)
+
+
+def outdate(doer: Doer, name: str) -> bool:
+    """Write to our copy that it is stale; `outdate` does nothing while DRBD believes to be connected (FACTS 1.6 H2)."""
+    doer.do("drbdadm", "disconnect", "--force", name)
+    doer.do("drbdadm", "outdate", name)
+    disks = doer.do("drbdadm", "dstate", name)
+    done = disks.status == 0 and all(line.startswith("Outdated") for line in disks.stdout.split()) or doer.dry
+    doer.do("drbdadm", "connect", name)
+    return done and (doer.dry or bool(disks.stdout.split()))

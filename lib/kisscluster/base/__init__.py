@@ -1,0 +1,1 @@
+"""What every command shares: configuration, state files, exit codes, running programs, the command line."""

@@ -1,0 +1,319 @@
+"""Configuration: kisscluster.conf and vm/*.conf, read by configobj against configspecs."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
+from configobj.validate import Validator, VdtValueError
+
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.state import is_vm_name
+
+CONFIG_FILE = Path("/etc/kisscluster/kisscluster.conf")
+
+# key: (configobj's check, what a person should have written)
+CLUSTER = {
+    "cluster": ("name", "a name of letters, digits, - and _"),
+    "ping": ("address", "an IPv4 address on the LAN, normally the switch's"),
+    "port": ("integer(1, 65535, default=5324)", "a UDP port from 1 to 65535"),
+    "interval": ("float(0.1, 10, default=0.5)", "seconds from 0.1 to 10"),
+    "deadtime": ("float(1, 60, default=3.0)", "seconds from 1 to 60"),
+    "settle": ("float(0, 3600, default=30)", "seconds from 0 to 3600"),
+    "failback": ("option('migrate', 'restart', 'manual', default='migrate')", "migrate, restart or manual"),
+    "failback_after": ("float(0, 86400, default=600)", "seconds from 0 to 86400"),
+}
+NODE = {
+    "production": ("address", "an IPv4 address on the production LAN"),
+    "storage": ("address", "an IPv4 address on the storage cable"),
+    "fence": ("string(default='')", "a command as typed in a shell (quote it where it has commas)"),
+}
+VM = {
+    "node": ("string", "the name of its home node"),
+    "memory": ("integer(16, 16777216)", "MiB, from 16 on"),
+    "cpus": ("integer(1, 1024)", "a number from 1 to 1024"),
+    "bridge": ("interfaces", "one or more names of bridges"),
+    "mac": ("macs(default=list())", "one unicast MAC address for each bridge, as 02:00:c0:ff:ee:04"),
+    "order": ("integer(0, 1000000, default=50)", "a number from 0 to 1000000"),
+    "stop_timeout": ("float(1, 86400, default=120)", "seconds from 1 to 86400"),
+    "disk": ("option('scsi', 'virtio', 'ide', default='scsi')", "scsi, virtio or ide"),
+    "accel": ("option('kvm', 'tcg', default='kvm')", "kvm or tcg"),
+    "vnc": ("string(default='')", "a display address such as 127.0.0.1:1, or nothing"),
+    "clock": ("option('utc', 'localtime', default='utc')", "utc or localtime"),
+    "extra": ("string(default='')", "QEMU arguments as typed in a shell (quote them where they have commas)"),
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    production: str
+    storage: str
+    fence: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """kisscluster.conf; all times in seconds."""
+
+    file: Path
+    cluster: str
+    ping: str
+    port: int
+    interval: float
+    deadtime: float
+    settle: float
+    failback: str
+    failback_after: float
+    nodes: tuple[Node, Node]
+    me: Node
+    peer: Node
+
+    @property
+    def second(self) -> bool:
+        """Am I the second node of the file (who looks again before fencing)?"""
+        return self.me is self.nodes[1]
+
+    @property
+    def secret(self) -> Path:
+        return self.file.parent / "secret"
+
+    @property
+    def vm_folder(self) -> Path:
+        return self.file.parent / "vm"
+
+
+@dataclass(frozen=True)
+class Vm:
+    """vm/NAME.conf; memory in MiB, stop_timeout in seconds."""
+
+    name: str
+    node: str
+    memory: int
+    cpus: int
+    bridge: tuple[str, ...]
+    mac: tuple[str, ...]
+    order: int
+    stop_timeout: float
+    disk: str
+    accel: str
+    vnc: str
+    clock: str
+    extra: str
+
+
+def _is_address(value: Any) -> str:
+    parts = value.split(".") if isinstance(value, str) else []
+    if len(parts) != 4 or not all(re.fullmatch(r"0|[1-9][0-9]{0,2}", part) and int(part) < 256 for part in parts):
+        raise VdtValueError(value)
+    first = int(parts[0])
+    if first in (0, 127) or first >= 224:
+        raise VdtValueError(value)
+    return str(value)
+
+
+def _is_name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
+        raise VdtValueError(value)
+    return value
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _is_interfaces(value: Any) -> list[str]:
+    names = _listed(value)
+    if not names or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", name) for name in names):
+        raise VdtValueError(value)
+    return names
+
+
+def _is_macs(value: Any) -> list[str]:
+    macs = [mac.lower() for mac in _listed(value)]
+    if not all(re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac) for mac in macs):
+        raise VdtValueError(value)
+    if "00:00:00:00:00:00" in macs or len(set(macs)) < len(macs):
+        raise VdtValueError(value)
+    return macs
+
+
+CHECKS = {"address": _is_address, "name": _is_name, "interfaces": _is_interfaces, "macs": _is_macs}
+
+
+def mistake(file: Path, section: str, key: str, value: object, expected: str) -> str:
+    """One line that names everything a person needs to mend it."""
+    shown = "missing" if value is None else f"value {value!r}"
+    return f"{file}: section {section or 'top'}, key {key}, {shown}: expected {expected}"
+
+
+def _parse(file: Path, spec: list[str], what: dict[str, tuple[str, str]]) -> tuple[ConfigObj, list[str]]:
+    try:
+        found = ConfigObj(str(file), configspec=spec, file_error=True, interpolation=False, encoding="utf-8")
+    except OSError as error:
+        raise Failure(Exit.CONFIG, f"{file}: {error.strerror or 'not found'}: expected a configuration file"
+                      ) from None
+    except (ConfigObjError, UnicodeError) as error:
+        raise Failure(Exit.CONFIG, f"{file}: {error}: expected lines `key = value`") from None
+    raw = found.dict()
+    result = found.validate(Validator(CHECKS), preserve_errors=True)
+    mistakes = [_bad(file, raw, sections, key, what) for sections, key, _ in flatten_errors(found, result)]
+    mistakes += [mistake(file, "/".join(sections), key, _dig(raw, list(sections) + [key]), _nothing(what))
+                 for sections, key in get_extra_values(found)]
+    return found, mistakes
+
+
+def _nothing(what: dict[str, tuple[str, str]]) -> str:
+    return "no such key; known are " + ", ".join(sorted(what))
+
+
+def _dig(raw: Any, keys: list[str]) -> object:
+    for key in keys:
+        if not isinstance(raw, dict):
+            return None
+        raw = raw.get(key)
+    return raw
+
+
+def _bad(file: Path, raw: Any, sections: list[str], key: str | None, what: dict[str, tuple[str, str]]) -> str:
+    if key is None:
+        return mistake(file, "/".join(sections[:-1]), sections[-1], _dig(raw, sections), "a [section] of that name")
+    return mistake(file, "/".join(sections), key, _dig(raw, [*sections, key]), what[key][1])
+
+
+def _fail(mistakes: list[str]) -> None:
+    if mistakes:
+        raise Failure(Exit.CONFIG, "\n".join(mistakes))
+
+
+def hostname() -> str:
+    """This node's name; KC_NODE overrides it for laboratories."""
+    return os.environ.get("KC_NODE") or os.uname().nodename.split(".")[0]
+
+
+def load(file: Path) -> Config:
+    """Read kisscluster.conf; raises Failure CONFIG with a line for every mistake."""
+    spec = [f"{key} = {check}" for key, (check, _) in CLUSTER.items()]
+    spec += ["[nodes]", "[[__many__]]"] + [f"{key} = {check}" for key, (check, _) in NODE.items()]
+    found, mistakes = _parse(file, spec, {**CLUSTER, **NODE})
+    _fail(mistakes)
+    section = found["nodes"]
+    mistakes = _node_mistakes(file, section)
+    if found["deadtime"] < 4 * found["interval"]:
+        mistakes.append(mistake(file, "", "deadtime", found["deadtime"], "at least four intervals"))
+    mistakes += _address_mistakes(file, found)
+    _fail(mistakes)
+    first, second = (Node(name, **{key: section[name][key] for key in NODE}) for name in section.sections)
+    mine = hostname()
+    if mine not in (first.name, second.name):
+        _fail([mistake(file, "nodes", "this host's name", mine, f"{first.name} or {second.name}")])
+    me, peer = (first, second) if mine == first.name else (second, first)
+    return Config(file=file, nodes=(first, second), me=me, peer=peer, **{key: found[key] for key in CLUSTER})
+
+
+def _node_mistakes(file: Path, nodes: Any) -> list[str]:
+    out = [mistake(file, "nodes", name, nodes[name], "a node's section, [[NAME]]") for name in nodes.scalars]
+    if len(nodes.sections) != 2:
+        out.append(mistake(file, "nodes", "nodes", ", ".join(nodes.sections), "exactly two nodes"))
+    for name in nodes.sections:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", name):
+            out.append(mistake(file, "nodes", "node", name, "a host name without its domain"))
+    return out
+
+
+def _address_mistakes(file: Path, found: Any) -> list[str]:
+    used: dict[str, str] = {found["ping"]: "ping"}
+    out = []
+    for name in found["nodes"].sections:
+        for key in ("production", "storage"):
+            address = found["nodes"][name][key]
+            if address in used:
+                out.append(mistake(file, f"nodes/{name}", key, address,
+                                   f"an address of its own, not that of {used[address]}"))
+            used.setdefault(address, f"{name}'s {key}")
+    return out
+
+
+def derived_mac(name: str, index: int) -> str:
+    """A locally administered MAC that depends on the VM's name only: the same on both nodes."""
+    octets = hashlib.sha256(f"{name}/{index}".encode()).digest()[:5]
+    return "02:" + ":".join(f"{octet:02x}" for octet in octets)
+
+
+def load_vm(config: Config, name: str) -> Vm:
+    """Read one vm/NAME.conf; raises Failure CONFIG with a line for every mistake."""
+    file = config.vm_folder / f"{name}.conf"
+    if not is_vm_name(name):
+        _fail([mistake(file, "", "file name", name, "[a-z][a-z0-9_]{0,14}.conf, and none of all, home, none, hold")])
+    found, mistakes = _parse(file, [f"{key} = {check}" for key, (check, _) in VM.items()], VM)
+    _fail(mistakes)
+    homes = [node.name for node in config.nodes]
+    if found["node"] not in homes:
+        _fail([mistake(file, "", "node", found["node"], " or ".join(homes))])
+    bridges, macs = found["bridge"], found["mac"]
+    if macs and len(macs) != len(bridges):
+        _fail([mistake(file, "", "mac", ", ".join(macs), VM["mac"][1])])
+    values = {key: found[key] for key in VM if key not in ("bridge", "mac")}
+    derived = tuple(derived_mac(name, index) for index in range(len(bridges)))
+    return Vm(name=name, bridge=tuple(bridges), mac=tuple(macs) or derived, **values)
+
+
+def load_vms(config: Config) -> tuple[list[Vm], list[str]]:
+    """All VMs that may be managed, by start order, and a line for every mistake in the files of the others."""
+    vms: list[Vm] = []
+    mistakes: list[str] = []
+    try:
+        files = sorted(os.listdir(config.vm_folder))
+    except FileNotFoundError:
+        files = []
+    for file in files:
+        if file.startswith(".") or not file.endswith(".conf"):
+            continue
+        try:
+            vms.append(load_vm(config, file.removesuffix(".conf")))
+        except Failure as failure:
+            mistakes += str(failure).split("\n")
+    twice = _same_macs(config, vms)
+    mistakes += twice.values()
+    return sorted((vm for vm in vms if vm.name not in twice), key=lambda vm: (vm.order, vm.name)), mistakes
+
+
+def _same_macs(config: Config, vms: list[Vm]) -> dict[str, str]:
+    owner: dict[str, str] = {}
+    out: dict[str, str] = {}
+    for vm in vms:
+        for mac in vm.mac:
+            if mac in owner:
+                out[vm.name] = mistake(config.vm_folder / f"{vm.name}.conf", "", "mac", mac,
+                                       f"an address of its own, not that of {owner[mac]}")
+            owner.setdefault(mac, vm.name)
+    return out
+
+
+def digest(config: Config) -> str:
+    """One word for what the configuration files say; differs between nodes whose files differ."""
+    total = hashlib.sha256()
+    files = [config.file, *sorted(config.vm_folder.glob("[!.]*.conf"))]
+    for file in files:
+        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def read_secret(file: Path, copy: Path | None = None) -> bytes:
+    """The shared key, from `copy` where systemd handed one over (systemd.exec(5), LoadCredential=).
+
+    Raises Failure when it is missing or too short, or when group or others may read the file itself.
+    """
+    try:
+        mode = file.stat().st_mode & 0o777
+        key = (copy or file).read_bytes()[:4096].strip()
+    except FileNotFoundError:
+        raise Failure(Exit.CONFIG, f"{file}: not found: expected the shared key, make it with kc-keygen") from None
+    if mode & 0o077:
+        raise Failure(Exit.CONFIG, f"{file}: mode {mode:04o}: expected 0600, nobody but root may read it")
+    if len(key) < 32:
+        raise Failure(Exit.CONFIG, f"{file}: {len(key)} characters: expected at least 32, make it with kc-keygen")
+    return key

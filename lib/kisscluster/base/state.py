@@ -1,0 +1,152 @@
+"""State files: one fact a file, one line, replaced as a whole, mtime is when the fact last changed."""
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kisscluster.base.exits import Exit, Failure
+
+LONGEST = 4096
+VM_NAME = re.compile(r"[a-z][a-z0-9_]{0,14}\Z")
+RESERVED = frozenset({"all", "home", "none", "hold"})
+
+
+def is_vm_name(name: str) -> bool:
+    """May a VM be called so (DESIGN 2: it is also a unit, a DRBD resource, a file, part of an interface)?"""
+    return bool(VM_NAME.match(name)) and name not in RESERVED
+
+
+class State:
+    """A directory of state files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    def read(self, name: str) -> str | None:
+        """The fact's line without its end, or None where there is no such fact; raises OSError when unreadable."""
+        try:
+            fd = os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return os.read(fd, LONGEST).decode("ascii", "replace").split("\n", 1)[0].strip()
+        finally:
+            os.close(fd)
+
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self.root / name)
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the facts in a folder, sorted, without temporary dot-files."""
+        try:
+            found = os.listdir(self.root / folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def age(self, name: str) -> float | None:
+        """Seconds since the fact changed, or None; a clock that was set back counts as no time at all."""
+        try:
+            return max(0.0, time.time() - os.stat(self.root / name).st_mtime)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, name: str, text: str, durable: bool = False) -> bool:
+        """Make the fact so; True when it was not so before. `durable`: synced to disk before this returns."""
+        if self.read(name) == text:
+            return False
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f".{path.name}.{os.getpid()}"
+        try:
+            self._put(temporary, text, durable)
+            os.rename(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            self._sync(path.parent)
+        return True
+
+    def remove(self, name: str, durable: bool = False) -> bool:
+        """Make the fact absent; True when it was there."""
+        try:
+            os.unlink(self.root / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if durable:
+            self._sync((self.root / name).parent)
+        return True
+
+    def flag(self, name: str) -> None:
+        """Leave an empty flag; where it is already up, nothing is written."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        except FileExistsError:
+            pass
+
+    def locked(self, name: str) -> bool:
+        """Does somebody hold this lock now?"""
+        try:
+            fd = os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def lock(self, name: str, patience: float = 0.0) -> Iterator[None]:
+        """Be the one actor, waiting for it at most `patience` seconds; else Failure AGAIN."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _acquire(fd, path, patience)
+            yield
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _put(path: Path, text: str, durable: bool) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, text.encode("ascii", "replace") + b"\n")
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _sync(folder: Path) -> None:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _acquire(fd: int, path: Path, patience: float) -> None:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise Failure(Exit.AGAIN, f"{path}: held by another command, try again") from None
+            # flock has no timeout; a blocking one could outlive the caller's deadline
+            time.sleep(0.05)

@@ -1,0 +1,28 @@
+"""kc-adjust: bring a VM's DRBD resource to what its file says: up, connected, its fence handler at work."""
+
+from kisscluster.act import drbd
+from kisscluster.base.cli import Call, start
+from kisscluster.base.exits import Exit
+from kisscluster.commands.common import facts_of, named_vm, place_of, vm_argument
+from kisscluster.decide.plan import may_reconnect
+
+
+def work(call: Call) -> int:
+    place = place_of(call)
+    vm = named_vm(call, place.config)
+    with call.locked(f"lock/{vm.name}"):
+        node, facts = facts_of(place, vm)
+        mine = facts.me.drbd
+        if mine is not None and mine.connection == "StandAlone" and not may_reconnect(node, facts):
+            call.talk(f"{vm.name}: StandAlone, and must not be connected now: kc-status says why")
+            return Exit.UNSAFE
+        deaf = facts.primary and facts.frozen and not facts.connected and not facts.handler
+        ended = drbd.adjust(call.doer, vm.name, fire_again=deaf)
+        if ended.status:
+            call.talk(f"{vm.name}: drbdadm adjust: {ended.status}: {ended.talk}")
+        call.answer(vm=vm.name, adjusted=ended.status == 0)
+        return Exit.UNAVAILABLE if ended.status else Exit.OK
+
+
+def main() -> int:
+    return start("kc-adjust", "Bring a VM's DRBD resource to what its file says.", work, vm_argument)

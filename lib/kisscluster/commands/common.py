@@ -1,0 +1,61 @@
+"""What most commands begin with: the configuration, the facts, the VM that was named."""
+
+import argparse
+
+from kisscluster.base.cli import Call
+from kisscluster.base.config import Config, Vm, load, load_vm
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.state import is_vm_name
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.human import Word
+from kisscluster.decide.quorum import Decision
+from kisscluster.see.files import Place, node_facts, vm_facts, word
+
+
+def vm_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("vm", metavar="VM", help="the VM's name")
+
+
+def checked(name: str) -> str:
+    """The name, if a VM may be called so: it becomes a part of paths and of unit names."""
+    if not is_vm_name(name):
+        raise Failure(Exit.USAGE, f"{name!r}: expected a VM's name, [a-z][a-z0-9_]{{0,14}}, none of all home none hold")
+    return name
+
+
+def place_of(call: Call) -> Place:
+    return Place(call.run, call.state, load(call.config_file))
+
+
+def named_vm(call: Call, config: Config) -> Vm:
+    return load_vm(config, checked(call.options.vm))
+
+
+def facts_of(place: Place, vm: Vm) -> tuple[NodeFacts, VmFacts]:
+    """Read anew: what was true a moment ago permits nothing."""
+    return node_facts(place), vm_facts(place, vm.name, vm.node)
+
+
+def status_of(decision: Decision) -> Exit:
+    if decision.stale:
+        return Exit.AGAIN
+    return Exit.OK if decision.quorum else Exit.NO_QUORUM
+
+
+def say_word(call: Call, place: Place, name: str, yes: bool) -> None:
+    """Keep a human's word over reboots, newer than any said before on either node."""
+    new = Word(word(place, name).counter + 1, yes)
+    call.write(call.state, f"words/{name}", str(new), durable=True)
+    call.write(call.run, f"local/{name}", str(new))
+    call.wake("failover")
+
+
+def go_ahead(call: Call, place: Place, vm: Vm) -> bool:
+    """Write first that we go on alone, then look again (*): the peer may have our word meanwhile, or have gone on."""
+    mine = call.write(place.state, f"ahead/{vm.name}", "", durable=True)
+    node, facts = facts_of(place, vm)
+    if facts.me.yields or mine and node.alive and facts.peer.ahead:
+        if mine:
+            call.remove(place.state, f"ahead/{vm.name}", durable=True)
+        return False
+    return True

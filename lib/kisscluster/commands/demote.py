@@ -1,0 +1,32 @@
+"""kc-demote: give a VM's disk up; done only when the kernel agrees that nobody holds it open."""
+
+import time
+
+from kisscluster.act import drbd
+from kisscluster.base.cli import Call, start
+from kisscluster.base.exits import Exit
+from kisscluster.commands.common import checked, vm_argument
+from kisscluster.see import kernel
+
+PAUSE = 0.2              # seconds; the kernel has no event for "closed" that a command could wait for
+
+
+def work(call: Call) -> int:
+    name = checked(call.options.vm)
+    end = time.monotonic() + call.timeout
+    with call.locked(f"lock/{name}"):
+        while True:
+            ended = drbd.secondary(call.doer, name)
+            if ended.status == 0 or ended.status == drbd.NOT_UP and name not in kernel.read():
+                call.answer(vm=name, demoted=True)
+                call.wake("failover")
+                return Exit.OK
+            if ended.status != drbd.REFUSED or time.monotonic() + PAUSE > end:
+                call.talk(f"{name}: drbdadm secondary: {ended.status}: {ended.talk}")
+                call.answer(vm=name, demoted=False)
+                return Exit.TIMEOUT if ended.status in (drbd.REFUSED, 124) else Exit.UNAVAILABLE
+            time.sleep(PAUSE)
+
+
+def main() -> int:
+    return start("kc-demote", "Give a VM's disk up.", work, vm_argument)

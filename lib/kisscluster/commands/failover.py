@@ -1,0 +1,65 @@
+"""kc-failover: turn the decision into systemd jobs; queue them, wait for none."""
+
+from kisscluster.act.systemd import enqueue, unit
+from kisscluster.base.cli import Call, start
+from kisscluster.base.config import load_vms
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.commands.common import place_of, status_of
+from kisscluster.decide import plan as plans
+from kisscluster.decide.plan import Action, plan
+from kisscluster.decide.quorum import decide
+from kisscluster.see.files import Place, node_facts, vm_facts
+
+UNITS = {plans.START: ("start", "vm"), plans.STOP: ("stop", "vm"), plans.PROMOTE: ("start", "promote"),
+         plans.DEMOTE: ("start", "demote"), plans.OUTDATE: ("start", "outdate"), plans.ADJUST: ("start", "adjust")}
+
+
+def keep_books(call: Call, place: Place, action: Action) -> None:
+    """The marks that are this command's to take away."""
+    if action.verb == plans.RELEASE:
+        call.remove(place.run, f"claim/{action.vm}")
+    elif action.verb == plans.CLEAR:
+        call.remove(place.run, f"pending/{action.vm}")
+    elif action.verb == plans.LEVEL:
+        call.remove(place.state, f"ahead/{action.vm}", durable=True)
+    elif action.verb == plans.MENDED:
+        call.remove(place.state, f"split-brain/{action.vm}")
+
+
+def jobs(actions: list[Action]) -> dict[str, list[str]]:
+    """One systemctl call a verb; stops first, so that what gives up is not kept waiting."""
+    out: dict[str, list[str]] = {"stop": [], "start": []}
+    for action in actions:
+        if action.verb in UNITS:
+            verb, kind = UNITS[action.verb]
+            out[verb].append(unit(kind, action.vm))
+    return out
+
+
+def work(call: Call) -> int:
+    place = place_of(call)
+    with call.locked("lock/failover"):
+        vms, mistakes = load_vms(place.config)
+        node = node_facts(place)
+        decision = decide(node)
+        facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
+        actions = plan(decision, node, facts, patience=2 * place.config.deadtime)
+        for action in actions:
+            call.talk(f"{action.verb} {action.vm}: {action.reason}")
+            keep_books(call, place, action)
+        queue = jobs(actions)
+        if decision.fence:
+            queue["start"].append("kc-fence.service")
+        ended = [enqueue(call.doer, verb, units) for verb, units in queue.items()]
+    call.answer(decision=decision.word, actions=",".join(f"{a.verb}:{a.vm}" for a in actions) or "none")
+    if mistakes:
+        raise Failure(Exit.CONFIG, "\n".join(mistakes))
+    for end in ended:
+        if end.status:
+            call.talk(f"systemctl: {end.talk}")
+            return Exit.UNAVAILABLE
+    return status_of(decision)
+
+
+def main() -> int:
+    return start("kc-failover", "Turn the decision into systemd jobs.", work, timeout=10)

@@ -1,0 +1,73 @@
+"""kc-promote: make this node DRBD primary for a VM, if that is safe."""
+
+import time
+
+from kisscluster.act import drbd
+from kisscluster.base.cli import Call, start
+from kisscluster.base.config import Vm
+from kisscluster.base.exits import Exit
+from kisscluster.commands.common import facts_of, go_ahead, named_vm, place_of, vm_argument
+from kisscluster.decide import promote
+from kisscluster.decide.promote import Verdict, verdict
+from kisscluster.see.files import Place
+
+PAUSE = 0.3              # seconds until the kernel may have found out that its peer is gone (FACTS 1.5)
+STATUS = {promote.REFUSE: Exit.NO, promote.STALE_COPY: Exit.UNSAFE}
+
+
+def attempt(call: Call, place: Place, vm: Vm, alone: bool) -> int:
+    """One `drbdadm primary`; its exit status, 75 when we may not after all."""
+    fresh = alone and not place.state.has(f"ahead/{vm.name}")
+    if alone and not go_ahead(call, place, vm):
+        return Exit.AGAIN
+    ended = drbd.primary(call.doer, vm.name)
+    if ended.status:
+        call.talk(f"{vm.name}: drbdadm primary: {ended.status}: {ended.talk}")
+    if fresh and ended.status in (drbd.REFUSED, drbd.NO_GOOD_COPY, drbd.NOT_UP):
+        # refused for certain: nothing was written, so we did not go on
+        call.remove(place.state, f"ahead/{vm.name}", durable=True)
+    return ended.status
+
+
+def refuse(call: Call, place: Place, vm: Vm, found: Verdict) -> int:
+    """Say why not, and where it may change, ask the peer and wait for the next tick."""
+    node, facts = facts_of(place, vm)
+    if found.word == promote.CLAIM:
+        call.write(place.run, f"claim/{vm.name}", "home" if facts.at_home else "away")
+    elif not facts.frozen:
+        call.remove(place.run, f"claim/{vm.name}")
+    if found.word != promote.REFUSE:
+        call.write(place.run, f"pending/{vm.name}", found.reason)
+    if found.word == promote.STALE_COPY:
+        call.talk(f"{vm.name}: to accept the loss of what the peer wrote: drbdadm primary --force {vm.name}")
+    call.answer(vm=vm.name, promoted=False, reason=found.reason)
+    if found.word in STATUS:
+        return STATUS[found.word]
+    silent = not node.stale and not node.alive and not node.links.ping
+    return Exit.NO_QUORUM if silent else Exit.AGAIN
+
+
+def work(call: Call) -> int:
+    place = place_of(call)
+    vm = named_vm(call, place.config)
+    end = time.monotonic() + call.timeout
+    with call.locked(f"lock/{vm.name}"):
+        while True:
+            found = verdict(*facts_of(place, vm))
+            if found.word not in (promote.DONE, promote.GO, promote.GO_ALONE):
+                return refuse(call, place, vm, found)
+            status = 0 if found.word == promote.DONE else attempt(call, place, vm, found.word == promote.GO_ALONE)
+            if status == 0:
+                for mark in ("claim", "pending"):
+                    call.remove(place.run, f"{mark}/{vm.name}")
+                call.answer(vm=vm.name, promoted=True, reason=found.reason)
+                return Exit.OK
+            if status not in (drbd.REFUSED, Exit.AGAIN) or time.monotonic() + PAUSE > end:
+                call.write(place.run, f"pending/{vm.name}", f"drbdadm primary answered {status}")
+                return {drbd.NO_GOOD_COPY: Exit.UNSAFE, drbd.REFUSED: Exit.NO, Exit.AGAIN: Exit.AGAIN,
+                        124: Exit.TIMEOUT}.get(status, Exit.UNAVAILABLE)
+            time.sleep(PAUSE)
+
+
+def main() -> int:
+    return start("kc-promote", "Make this node DRBD primary for a VM, if that is safe.", work, vm_argument, timeout=10)

@@ -1,0 +1,89 @@
+"""kc-vm-start: run a VM; by a person through systemctl, by its unit --direct."""
+
+import argparse
+import os
+import shlex
+import time
+
+from kisscluster.act import qemu
+from kisscluster.act.systemd import enqueue, unit, wait_for
+from kisscluster.base.cli import Call, start
+from kisscluster.base.config import Vm
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.run import environment
+from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, vm_argument
+from kisscluster.decide.quorum import decide
+from kisscluster.decide.rules import belongs_here
+from kisscluster.see import kernel
+from kisscluster.see.files import Place
+
+PAUSE = 0.2
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    vm_argument(parser)
+    parser.add_argument("--direct", action="store_true", help="become QEMU here; for kc-vm@VM.service only")
+
+
+def direct(call: Call, place: Place, vm: Vm) -> int:
+    """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
+    devices = kernel.volumes(vm.name)
+    command = qemu.command(vm, call.run.root, devices or [str(kernel.by_res() / vm.name / "0")])
+    for index in range(len(vm.bridge)):
+        if os.path.exists(f"/sys/class/net/{qemu.tap(vm.name, index)}"):
+            call.doer.do("ip", "link", "delete", qemu.tap(vm.name, index))
+    for step in qemu.preparation(vm, call.run.root, devices):
+        ended = call.doer.do(*step)
+        if ended.status:
+            raise Failure(Exit.UNAVAILABLE, f"{shlex.join(step)}: {ended.status}: {ended.talk}")
+    go = call.doer.say(shlex.join(command))
+    if not devices:
+        raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res() / vm.name}: no volume: its DRBD resource is not up here")
+    if go:
+        call.run.write(f"local/running/{vm.name}", "")
+        call.wake("failover")
+        os.execvpe(command[0], command, environment())
+    return Exit.OK
+
+
+def elsewhere(call: Call, place: Place, vm: Vm) -> int:
+    """It belongs to the peer: our word reaches it within an interval, and it starts the VM by itself."""
+    end = time.monotonic() + call.timeout
+    while not call.dry and not facts_of(place, vm)[1].peer.running:
+        if time.monotonic() > end:
+            call.talk(f"{vm.name} did not start on {place.config.peer.name} yet: kc-status says why")
+            return Exit.TIMEOUT
+        time.sleep(PAUSE)
+    call.answer(vm=vm.name, running=place.config.peer.name)
+    return Exit.OK
+
+
+def person(call: Call, place: Place, vm: Vm) -> int:
+    """Take back what keeps it down, then start its unit here if it belongs here."""
+    node, facts = facts_of(place, vm)
+    if facts.stopped:
+        say_word(call, place, f"stopped/{vm.name}", False)
+    for mark in ("failed", "off"):
+        call.remove(place.run, f"local/{mark}/{vm.name}")
+    if node.alive and not facts.me.running and (facts.peer.running or not belongs_here(decide(node).word, facts)):
+        return elsewhere(call, place, vm)
+    if facts.failed:
+        enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])
+    ended = wait_for(call.doer, "start", unit("vm", vm.name))
+    if ended.status == 0:
+        call.answer(vm=vm.name, running=place.config.me.name)
+        return Exit.OK
+    why = place.run.read(f"pending/{vm.name}")
+    call.talk(f"{vm.name}: {why or ended.talk}")
+    call.answer(vm=vm.name, running="no")
+    return Exit.AGAIN if why else Exit.UNAVAILABLE
+
+
+def work(call: Call) -> int:
+    place = place_of(call)
+    vm = named_vm(call, place.config)
+    return direct(call, place, vm) if call.options.direct else person(call, place, vm)
+
+
+def main() -> int:
+    return start("kc-vm-start", "Run a VM.", work, arguments)

@@ -1,0 +1,141 @@
+"""kc-vm-stop: shut a guest down; by a person through systemctl, by its unit --direct."""
+
+import argparse
+import os
+import select
+import signal
+import time
+
+from kisscluster.act import qemu
+from kisscluster.act.qmp import Qmp
+from kisscluster.act.systemd import unit, wait_for
+from kisscluster.base.cli import Call, start
+from kisscluster.base.config import Vm
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, vm_argument
+from kisscluster.see.daemon import notify
+from kisscluster.see.files import Place
+
+PRESS_AGAIN = 10.0       # seconds; some guests miss the first press of the button
+QUIT, KILL = 5.0, 5.0    # seconds for QEMU to end by itself, and to die
+PAUSE = 0.2
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    vm_argument(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--direct", action="store_true", help="shut down QEMU here; for kc-vm@VM.service only")
+    how.add_argument("--ended", action="store_true", help="tidy up after QEMU; for kc-vm@VM.service only")
+
+
+class Process:
+    """The VM's QEMU, by its pid file; a pidfd cannot be fooled by a number that was used again."""
+
+    def __init__(self, call: Call, name: str) -> None:
+        self.fd = -1
+        try:
+            pid = int((qemu.folder(call.run.root, name) / "pid").read_text())
+            self.fd = os.pidfd_open(pid)
+            if f"kc-{name}"[:15] not in open(f"/proc/{pid}/comm").read():
+                self.close()
+        except (OSError, ValueError):
+            self.close()
+
+    def gone(self, seconds: float) -> bool:
+        """Wait for its end, at most so long."""
+        if self.fd < 0:
+            return True
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+def tell(call: Call, name: str, command: str) -> None:
+    """One QMP command; a QEMU that does not answer is ended by the next, harder step."""
+    try:
+        with Qmp(qemu.folder(call.run.root, name) / "qmp", 2.0) as qmp:
+            qmp.execute(command)
+    except Failure as failure:
+        call.talk(f"{name}: {failure}")
+
+
+def direct(call: Call, vm: Vm) -> int:
+    """Power button until stop_timeout, then quit, then SIGKILL; 124 while the process is still there (FACTS 3)."""
+    socket = qemu.folder(call.run.root, vm.name) / "qmp"
+    for command in ("system_powerdown", "quit"):
+        call.doer.say(f"printf '%s' '{{\"execute\":\"qmp_capabilities\"}}{{\"execute\":\"{command}\"}}' | "
+                      f"socat - UNIX-CONNECT:{socket}")
+    if call.dry:
+        return Exit.OK
+    process = Process(call, vm.name)
+    if process.gone(0):
+        return Exit.OK
+    call.run.write(f"local/stopping/{vm.name}", "")
+    notify(f"EXTEND_TIMEOUT_USEC={int((vm.stop_timeout + QUIT + KILL + 10) * 1e6)}")
+    end = time.monotonic() + vm.stop_timeout
+    while time.monotonic() < end:
+        tell(call, vm.name, "system_powerdown")
+        if process.gone(min(PRESS_AGAIN, end - time.monotonic())):
+            return Exit.OK
+    call.talk(f"{vm.name}: did not shut down within {vm.stop_timeout:g} s, ending it")
+    tell(call, vm.name, "quit")
+    if process.gone(QUIT):
+        return Exit.OK
+    process.kill()
+    return Exit.OK if process.gone(KILL) else Exit.TIMEOUT
+
+
+def ended(call: Call, vm: Vm) -> int:
+    """After QEMU: its interfaces and marks go; a guest that switched itself off stays off."""
+    for index in range(len(vm.bridge)):
+        if os.path.exists(f"/sys/class/net/{qemu.tap(vm.name, index)}"):
+            call.doer.do("ip", "link", "delete", qemu.tap(vm.name, index))
+    clean = os.environ.get("SERVICE_RESULT") == "success" and os.environ.get("EXIT_STATUS") == "0"
+    asked = call.remove(call.run, f"local/stopping/{vm.name}")
+    if clean and not asked and call.run.has(f"local/running/{vm.name}"):
+        call.talk(f"{vm.name}: the guest switched itself off; start it again with: kc-vm-start {vm.name}")
+        call.write(call.run, f"local/off/{vm.name}", "")
+    call.remove(call.run, f"local/running/{vm.name}")
+    call.wake("failover")
+    return Exit.OK
+
+
+def person(call: Call, place: Place, vm: Vm) -> int:
+    """Say that it stays stopped, here and after a failover; then stop it where it runs."""
+    _, facts = facts_of(place, vm)
+    if not facts.stopped:
+        say_word(call, place, f"stopped/{vm.name}", True)
+    if facts.me.running:
+        done = wait_for(call.doer, "stop", unit("vm", vm.name))
+        if done.status:
+            call.talk(f"{vm.name}: {done.talk}")
+    end = time.monotonic() + call.timeout
+    while not call.dry and (facts.me.running or facts.peer.running):
+        if time.monotonic() > end:
+            return Exit.TIMEOUT
+        time.sleep(PAUSE)
+        _, facts = facts_of(place, vm)
+    call.talk(f"{vm.name} stays stopped until: kc-vm-start {vm.name}")
+    call.answer(vm=vm.name, running="no")
+    return Exit.OK
+
+
+def work(call: Call) -> int:
+    place = place_of(call)
+    vm = named_vm(call, place.config)
+    call.doer.timeout = call.timeout = max(call.timeout, vm.stop_timeout + QUIT + KILL + 10)
+    if call.options.ended:
+        return ended(call, vm)
+    return direct(call, vm) if call.options.direct else person(call, place, vm)
+
+
+def main() -> int:
+    return start("kc-vm-stop", "Shut a guest down.", work, arguments, timeout=140)

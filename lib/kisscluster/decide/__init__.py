@@ -1,0 +1,1 @@
+"""Facts become a decision, decision and facts become a plan: pure functions, no clock, no files."""

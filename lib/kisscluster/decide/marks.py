@@ -1,0 +1,39 @@
+"""The marks that kc-heartbeat keeps for each VM: even (both copies were the same) and yields (our word)."""
+
+from kisscluster.decide.facts import Copy
+from kisscluster.decide.words import Drbd
+
+
+def spoils(word: Drbd | None) -> bool:
+    """Does this word say that the copies may differ? A copy that merely lost sight of the other does not."""
+    if word is None or word.even:
+        return False
+    return word.connected or word.disk != "UpToDate" or word.peer_disk != "DUnknown" or word.running_alone
+
+
+def next_even(before: bool, me: Copy, peer: Copy) -> bool:
+    """Set by both nodes' words, kept while both are lost, gone as soon as either says otherwise (DESIGN 3, *).
+
+    `peer.drbd` is None while no word is newer than our last change; our own None is a resource that is not up,
+    of which we cannot say anything.
+    """
+    if me.ahead or peer.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(peer.drbd):
+        return False
+    if me.drbd.even and peer.drbd is not None and peer.drbd.even:
+        return True
+    return before
+
+
+def next_yields(before: bool, me: Copy, peer: Copy, known: bool, gives_way: bool) -> bool:
+    """Our word that the peer may go on alone; stands until the peer says neither claim nor ahead (DESIGN 3).
+
+    `known`: the peer's marks are newer than our last change. `gives_way`: when both claim, we are the one
+    that gives way (not its home).
+    """
+    if me.ahead or me.drbd is not None and me.drbd.primary:
+        return False
+    if not known:
+        return before
+    if before:
+        return peer.claim or peer.ahead
+    return peer.claim and (not me.claim or gives_way)

@@ -1,0 +1,113 @@
+"""From a decision to what must be done for each VM; facts in, a list of actions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.promote import CLAIM, verdict
+from kisscluster.decide.quorum import HOLD, NONE, Decision
+from kisscluster.decide.rules import belongs_here, may_give_up, may_promote
+
+START, STOP, PROMOTE, DEMOTE, OUTDATE, ADJUST = "start", "stop", "promote", "demote", "outdate", "adjust"
+RELEASE, CLEAR, LEVEL, MENDED = "release", "clear", "level", "mended"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do for one VM, and why.
+
+    start, stop, promote, demote, outdate, adjust: a unit's job. release, clear, level, mended: drop the mark
+    claim, pending, ahead, split-brain.
+    """
+
+    verb: str
+    vm: str
+    reason: str
+
+
+def plan(decision: Decision, node: NodeFacts, vms: list[VmFacts], patience: float) -> list[Action]:
+    """All actions, VMs in their order; `patience`: seconds a freeze may last without a handler."""
+    out: list[Action] = []
+    for vm in vms:
+        out += _bookkeeping(decision, node, vm)
+        out += _storage(decision, node, vm, patience)
+        out += _guest(decision, node, vm)
+    return out
+
+
+def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
+    mine, peer = vm.me.drbd, vm.peer.drbd
+    out = []
+    both_even = mine is not None and mine.even and peer is not None and peer.even
+    if vm.me.ahead and both_even:
+        out.append(Action(LEVEL, vm.name, "both copies are the same again"))
+    if vm.me.ahead and mine is not None and mine.disk == "Inconsistent":
+        out.append(Action(LEVEL, vm.name, "this copy is being resynced from the peer's"))
+    if vm.split and both_even:
+        out.append(Action(MENDED, vm.name, "both copies are the same again"))
+    asks = vm.frozen or wanted(decision, vm) and verdict(node, vm).word == CLAIM
+    if vm.me.claim and not asks and not vm.handler:
+        out.append(Action(RELEASE, vm.name, "nothing is asked of the peer any more"))
+    if vm.pending and (vm.primary or not wanted(decision, vm)):
+        out.append(Action(CLEAR, vm.name, "it waits no longer"))
+    return out
+
+
+def wanted(decision: Decision, vm: VmFacts) -> bool:
+    """Should it run here, by the decision and by what people and the guest said?"""
+    return belongs_here(decision.word, vm) and not (vm.stopped or vm.failed or vm.off)
+
+
+def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) -> list[Action]:
+    mine, peer = vm.me.drbd, vm.peer.drbd
+    if node.stale:
+        return []
+    if mine is None:
+        return [Action(ADJUST, vm.name, "its DRBD resource is not up here")]
+    if mine.connection == "StandAlone" and may_reconnect(node, vm):
+        return [Action(ADJUST, vm.name, "StandAlone, and the peer is there")]
+    if vm.primary and vm.frozen and not vm.connected and not vm.handler and vm.drbd_age >= patience:
+        return [Action(ADJUST, vm.name, "frozen, and no fence handler is at work")]
+    gone_on = node.alive and peer is not None and peer.primary and not peer.connected
+    if vm.me.yields and gone_on and not vm.me.ahead and not vm.primary and mine.disk in ("UpToDate", "Consistent"):
+        return [Action(OUTDATE, vm.name, "the peer goes on without this copy, by our word")]
+    if vm.primary and not vm.me.running and not vm.frozen and not keeps(decision, vm):
+        return [Action(DEMOTE, vm.name, "primary here, and nothing runs on it")]
+    return []
+
+
+def keeps(decision: Decision, vm: VmFacts) -> bool:
+    """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
+    return not (vm.stopped or vm.failed or vm.off) and (
+        decision.word == HOLD or decision.word != NONE and not vm.peer.running)
+
+
+def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
+    """A StandAlone resource is connected again unless that could only meet a split brain (DESIGN 7)."""
+    both_primary = vm.primary and vm.peer.drbd is not None and vm.peer.drbd.primary
+    return node.alive and not both_primary and not vm.split and not (vm.me.ahead and vm.peer.ahead)
+
+
+def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
+    if vm.me.running:
+        return _running(decision, node, vm)
+    if vm.stopped or vm.failed or vm.off or vm.frozen or vm.me.drbd is None:
+        return []
+    if vm.primary:
+        return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, vm) else []
+    if not wanted(decision, vm) or node.stale or node.alive and vm.peer_primary:
+        return []
+    if may_promote(node, vm):
+        return [Action(START, vm.name, f"it belongs here: {decision.reason}")]
+    return [Action(PROMOTE, vm.name, "it belongs here, but its disk may not be primary yet")]
+
+
+def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
+    if vm.stopped:
+        return [Action(STOP, vm.name, "a person stopped it")]
+    if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home:
+        return [Action(STOP, vm.name, "it runs on both nodes, and the peer is its home")]
+    if decision.word == NONE and may_give_up(node, vm):
+        return [Action(STOP, vm.name, decision.reason)]
+    return []

@@ -1,0 +1,52 @@
+"""May this node become primary for a VM? Asked by kc-promote, anew from the facts each time."""
+
+from dataclasses import dataclass
+
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.rules import may_go_alone
+
+DONE, REFUSE, GO, GO_ALONE, CLAIM, STALE_COPY, WAIT = (
+    "done", "refuse", "go", "go-alone", "claim", "stale-copy", "wait")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    word: str
+    reason: str
+
+
+def verdict(node: NodeFacts, vm: VmFacts) -> Verdict:
+    """The first line that fits; only go and go-alone lead to `drbdadm primary`."""
+    drbd = vm.me.drbd
+    if vm.primary:
+        return Verdict(DONE, "already primary here")
+    if node.stale or node.links.starting:
+        return Verdict(WAIT, node.stale or "the heartbeat is starting, or this node stood still a moment ago")
+    if drbd is None:
+        return Verdict(WAIT, "its DRBD resource is not up here")
+    if drbd.connected:
+        return (Verdict(REFUSE, "the peer is primary") if vm.peer_primary
+                else Verdict(GO, "connected, the peer is secondary"))
+    return _apart(node, vm, drbd.disk)
+
+
+def _apart(node: NodeFacts, vm: VmFacts, disk: str) -> Verdict:
+    if disk not in ("UpToDate", "Consistent"):
+        return Verdict(STALE_COPY, f"not connected, and the copy here is {disk}")
+    if may_go_alone(node, vm):
+        return Verdict(GO_ALONE, "not connected, and nobody else can have newer data")
+    if vm.peer_primary and node.alive:
+        return Verdict(REFUSE, "not connected, and the peer says that it is primary")
+    if vm.peer.ahead:
+        return Verdict(WAIT, "not connected, and the peer went on without this copy")
+    return Verdict(CLAIM, _why_not(node, vm))
+
+
+def _why_not(node: NodeFacts, vm: VmFacts) -> str:
+    if node.alive:
+        return "not connected; asked the peer for its word"
+    if not node.dead:
+        return "not connected, and the peer is not known to be off"
+    if not node.links.unbroken:
+        return "not connected; this node stood still or was cut off before the peer died: the peer may have newer data"
+    return "not connected; the peer may have newer data than the copy here"

@@ -1,0 +1,93 @@
+"""The decision: where VMs belong. The first line of DESIGN 3's table that fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kisscluster.decide.facts import NodeFacts
+
+ALL, HOME, NONE, HOLD = "all", "home", "none", "hold"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One of all, home, none, hold; why, in English; what else must happen or be told."""
+
+    word: str
+    reason: str
+    alarm: bool = False
+    fence: bool = False
+    quorum: bool = True
+    stale: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.reason}"
+
+
+def decide(facts: NodeFacts) -> Decision:
+    """The votes counted: I, my peer, the switch."""
+    links = facts.links
+    if facts.stale or links.starting:
+        return Decision(HOLD, facts.stale or "the heartbeat is starting, or this node stood still a moment ago",
+                        quorum=False, stale=True)
+    if facts.maintenance:
+        return Decision(HOLD, "maintenance is on")
+    if not facts.alive and not links.ping:
+        return Decision(HOLD, "no quorum: the peer is silent and the ping address does not answer", True, quorum=False)
+    if not facts.alive:
+        return _peer_silent(facts)
+    return _peer_alive(facts)
+
+
+def _peer_silent(facts: NodeFacts) -> Decision:
+    if facts.dead:
+        how = "it was proven off" if facts.proven else "no sign of life on any path, and the ping address answers"
+        return Decision(ALL, f"the peer is dead: {how}", True)
+    if facts.silent_machine:
+        return Decision(HOLD, "the peer seems dead; waiting until its fence command proves it off", True, True)
+    return Decision(HOME, "the peer's heartbeat is silent, but its machine shows signs of life", True)
+
+
+def _peer_alive(facts: NodeFacts) -> Decision:
+    links = facts.links
+    if facts.fit and links.steady and not facts.peer.fit and facts.peer_unfit_long:
+        return Decision(ALL, "the peer cannot serve its VMs (no LAN, standby or leaving), this node can", True)
+    asked = facts.me.standby or facts.me.leaving
+    if not facts.fit and facts.peer.fit and (asked or facts.peer.steady and facts.me_unfit_long):
+        why = ("this node is leaving" if facts.me.leaving else "this node is in standby" if facts.me.standby
+               else "this node has no LAN, the peer has")
+        return Decision(NONE, why, not asked)
+    return _at_home(facts)
+
+
+def _at_home(facts: NodeFacts) -> Decision:
+    links = facts.links
+    missing = [text for ok, text in ((links.storage, "the storage link is down"),
+                                     (links.production, "the production link is down"),
+                                     (links.ping, "the ping address does not answer"),
+                                     (not facts.conflict, "the nodes' configuration differs")) if not ok]
+    return Decision(HOME, "; ".join(missing) or "both nodes are well", bool(missing))
+
+
+def what_if(words: dict[str, str]) -> NodeFacts:
+    """The facts of a healthy pair but for those named; raises ValueError naming the word and what was expected."""
+    facts = NodeFacts()
+    for name, value in words.items():
+        allowed = ("up", "down") if name in ("storage", "production", "ping", "trace") else ("yes", "no")
+        if value not in allowed:
+            raise ValueError(f"{name}={value}: expected {name}={allowed[0]} or {name}={allowed[1]}")
+        facts = _suppose(facts, name, value in ("up", "yes"))
+    return facts
+
+
+def _suppose(facts: NodeFacts, name: str, yes: bool) -> NodeFacts:
+    if name in ("storage", "production", "ping", "trace", "starting", "steady"):
+        return replace(facts, links=replace(facts.links, **{name: yes}))
+    if name in ("maintenance", "fence", "proven"):
+        return replace(facts, **{name: yes})
+    if name in ("standby", "leaving"):
+        return replace(facts, me=replace(facts.me, **{name: yes}))
+    if name == "peer.fit":
+        return replace(facts, peer=replace(facts.peer, fit=yes))
+    known = "storage, production, ping, trace, starting, standby, maintenance, leaving, steady, proven, fence, peer.fit"
+    raise ValueError(f"{name}: no such fact; known are {known}")

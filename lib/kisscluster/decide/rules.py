@@ -1,0 +1,51 @@
+"""The two rules that bound every decision (give up, go alone), and where one VM belongs."""
+
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.quorum import ALL, HOLD, HOME, NONE
+
+
+def may_give_up(node: NodeFacts, vm: VmFacts) -> bool:
+    """A running VM is stopped by us only while both copies are good and the peer can run it (DESIGN 3, *)."""
+    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit and not node.conflict
+
+
+def by_word(node: NodeFacts, vm: VmFacts) -> bool:
+    """The peer gave its word that its copy will not go on, and I did not give mine."""
+    return node.alive and vm.peer.yields and not vm.me.yields
+
+
+def by_death(node: NodeFacts, vm: VmFacts) -> bool:
+    """The peer is off, and nobody but me can have gone on since both copies were the same."""
+    return node.dead and node.links.unbroken and vm.me.even and not vm.me.yields
+
+
+def may_go_alone(node: NodeFacts, vm: VmFacts) -> bool:
+    """alone(VM) of DESIGN 3; a node whose own heartbeat is stale or that stood still knows nothing."""
+    if node.stale or node.links.starting:
+        return False
+    return vm.me.ahead or by_word(node, vm) or by_death(node, vm)
+
+
+def overtaken(node: NodeFacts, vm: VmFacts) -> bool:
+    """The peer went on without us: what we hold frozen must never be written."""
+    return node.alive and vm.peer.ahead and not vm.me.ahead
+
+
+def may_promote(node: NodeFacts, vm: VmFacts) -> bool:
+    """Would kc-promote try? Connected: whenever the peer is not primary; else only alone, on a good copy."""
+    if vm.me.drbd is None or vm.primary:
+        return vm.primary
+    if vm.connected:
+        return not vm.peer_primary
+    return vm.me.drbd.disk in ("UpToDate", "Consistent") and may_go_alone(node, vm)
+
+
+def belongs_here(word: str, vm: VmFacts) -> bool:
+    """Where a VM should run by this decision; a VM that is not connected belongs to the node that is ahead (*)."""
+    if word in (NONE, HOLD):
+        return False
+    if word == ALL:
+        return True
+    if word == HOME and not vm.connected and vm.me.ahead != vm.peer.ahead:
+        return vm.me.ahead
+    return vm.at_home

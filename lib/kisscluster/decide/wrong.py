@@ -1,0 +1,92 @@
+"""What is not as it should be, with the command that a person could type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.quorum import Decision
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """`about`: a VM, or the pair; `command` may be empty: then there is nothing to type but to wait."""
+
+    about: str
+    text: str
+    command: str = ""
+
+
+def pair(node: NodeFacts, decision: Decision) -> list[Wrong]:
+    """What is wrong with the pair as a whole."""
+    if node.stale:
+        return [Wrong("pair", node.stale, "systemctl restart kc-heartbeat.service")]
+    out = []
+    if decision.stale or decision.alarm:
+        out.append(Wrong("pair", decision.reason))
+    if node.alive and not node.peer.fit and not decision.alarm:
+        out.append(Wrong("pair", "the peer does not say that it can serve VMs"))
+    if node.maintenance:
+        out.append(Wrong("pair", "maintenance is on", "kc-maintenance off"))
+    if node.me.standby:
+        out.append(Wrong("pair", "this node is in standby", "kc-standby off"))
+    return out
+
+
+def where(node: NodeFacts, vm: VmFacts) -> str:
+    """here, peer, both or nowhere, by the facts; a silent peer's last word tells nothing."""
+    there = vm.peer.running and node.alive
+    return "both" if vm.me.running and there else "here" if vm.me.running else "peer" if there else "nowhere"
+
+
+def state_dir(name: str, kind: str = "ahead") -> str:
+    return f"/var/lib/kisscluster/{kind}/{name}"
+
+
+def accept_loss(vm: VmFacts) -> str:
+    """How a human promotes a copy that may be stale: first the mark that it went on alone, then the force."""
+    mark = f"touch {state_dir(vm.name)}"
+    if vm.me.drbd is not None and vm.me.drbd.disk in ("Outdated", "Inconsistent"):
+        mark += f" && drbdadm primary --force {vm.name}"
+    return f"{mark} && kc-vm-start {vm.name}"
+
+
+def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
+    """What is wrong with one VM; a VM that a person stopped and one away from home are as they should be."""
+    out = [*_copies(node, vm)]
+    place = where(node, vm)
+    if place == "both":
+        out.append(Wrong(vm.name, "runs on both nodes", f"kc-vm-stop {vm.name}"))
+    if place != "nowhere" or vm.stopped:
+        return out
+    return out + [_down(node, vm, pending)]
+
+
+def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
+    drbd = vm.me.drbd
+    if vm.failed:
+        return Wrong(vm.name, "not running: its QEMU failed again and again",
+                     f"journalctl -u kc-vm@{vm.name} and then kc-vm-start {vm.name}")
+    if vm.off:
+        return Wrong(vm.name, "not running: the guest switched itself off", f"kc-vm-start {vm.name}")
+    if drbd is not None and not drbd.connected and not vm.primary and not node.alive:
+        return Wrong(vm.name, f"not running: {pending or 'not connected'}; the copy here is {drbd.disk}"
+                     " and the newest may be on the peer: switch the peer on, or accept the loss of what it wrote",
+                     accept_loss(vm))
+    return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
+
+
+def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
+    drbd = vm.me.drbd
+    if node.stale:
+        return []
+    if drbd is None:
+        return [Wrong(vm.name, "its DRBD resource is not up here", f"kc-adjust -v {vm.name}")]
+    if vm.split or vm.me.ahead and vm.peer.ahead:
+        return [Wrong(vm.name, "split brain: both copies were written to; on the node whose copy is to be thrown away",
+                      f"rm -f {state_dir(vm.name)} {state_dir(vm.name, 'split-brain')}; drbdadm secondary {vm.name}; "
+                      f"drbdadm connect --discard-my-data {vm.name}")]
+    if drbd.even:
+        return []
+    frozen = ", its writes are frozen" if drbd.frozen else ""
+    return [Wrong(vm.name, f"disks are {drbd.connection} {drbd.disk}/{drbd.peer_disk}{frozen}")]

@@ -1,0 +1,1 @@
+"""The outside becomes facts: heartbeats, pings, /proc/drbd and the state files."""

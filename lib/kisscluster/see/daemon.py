@@ -1,0 +1,191 @@
+"""kc-heartbeat's loop: two UDP sockets, pings, the systemd watchdog. The only part of it that touches the network."""
+
+import os
+import secrets
+import selectors
+import socket
+import sys
+from collections.abc import Callable
+
+from kisscluster.base.clock import boottime
+from kisscluster.base.config import Config
+from kisscluster.base.state import State
+from kisscluster.see import kernel
+from kisscluster.see.beat import Beat
+from kisscluster.see.heart import NETWORKS, Heart, Times
+from kisscluster.see.ping import Pinger
+from kisscluster.see.protocol import seal, unseal
+
+IP_FREEBIND = 15          # bind before the address exists: an interface may appear late (ip(7))
+MOST_DATAGRAMS = 2000     # a loop; the rest waits, so that a flood cannot stop us from speaking
+MOST_REPLIES = 50
+QUIET = 10.0              # seconds between two lines about the same trouble
+
+
+def notify(message: str) -> None:
+    """Tell systemd (sd_notify(3)); without systemd, nobody."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.setblocking(False)
+            try:
+                out.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
+            except OSError:
+                pass
+
+
+def open_socket(address: str, port: int) -> socket.socket:
+    """A UDP socket bound to one of this node's addresses, whether it is there yet or not."""
+    out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    out.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+    out.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xC0)
+    out.bind((address, port))
+    return out
+
+
+class Daemon:
+    """One run of kc-heartbeat."""
+
+    def __init__(self, config: Config, key: bytes, run: State, state: State) -> None:
+        self.config = config
+        self.key = key
+        self.run_dir = run
+        times = Times(config.interval, config.deadtime, config.settle)
+        self.heart = Heart(boottime(), times, config.cluster, (config.me.name, config.peer.name), secrets.token_hex(16))
+        self.beat = Beat(run, state, not config.second, kernel.read)
+        mine, peers = vars(config.me), vars(config.peer)
+        self.sockets = {network: open_socket(mine[network], config.port) for network in NETWORKS}
+        self.peers = {network: (peers[network], config.port) for network in NETWORKS}
+        self.pingers = {network: Pinger(mine[network], os.getpid() + index) for index, network in enumerate(NETWORKS)}
+        self.selector = selectors.DefaultSelector()
+        for network, sock in self.sockets.items():
+            self.selector.register(sock, selectors.EVENT_READ, network)
+        self.watched: dict[str, int] = {}
+        self.due = 0.0
+        self.asked = False
+        self.local: dict[str, str] = {}
+        self.logged: dict[str, float] = {}
+
+    def forever(self, alive: Callable[[], bool] = lambda: True) -> None:
+        """Until `alive` says no; systemd's READY=1 is said once the sockets are bound, which they are."""
+        notify("READY=1\nSTATUS=listening")
+        while alive():
+            self.once()
+
+    def once(self) -> None:
+        """Wait for a datagram, an answer or the next interval, and act on it."""
+        now = boottime()
+        events = self.selector.select(max(0.0, min(self.due, self._deadline(now)) - now))
+        news = False
+        for key, _ in events:
+            news |= self._read(key.data)
+        now = boottime()
+        tick = now >= self.due
+        before = self.heart.alive(now), self.heart.silent_since
+        self.heart.loop(now, self.beat.local(self.heart) if tick or news else self.local)
+        if tick or news or before != (self.heart.alive(now), self.heart.silent_since):
+            self._round(now, tick)
+        else:
+            self._publish(now)
+
+    def _round(self, now: float, tick: bool) -> None:
+        """Marks, files, datagrams and pings; datagrams go out at every interval and when our facts changed."""
+        before = self.local
+        self.beat.mark(self.heart)
+        self.local = self.beat.local(self.heart)
+        self._publish(now)
+        if tick or self.local != before:
+            self._speak(now)
+        if tick:
+            self.due = now + self.config.interval
+            self._ping()
+            notify("WATCHDOG=1")
+        if self.heart.wants_ping() and not self.asked:
+            self._ask("production", self.config.ping)
+            self._ask("production", self.config.ping)
+        self.asked = self.heart.wants_ping()
+
+    def _publish(self, now: float) -> None:
+        if self.beat.publish(now, self.heart, self.local):
+            self._wake()
+        self._complain(now)
+
+    def _deadline(self, now: float) -> float:
+        """When the next link falls silent, if nothing arrives."""
+        ends = [path.heard_at + self.config.deadtime for path in self.heart.paths.values()
+                if path.heard_at is not None and path.heard_at + self.config.deadtime > now]
+        answered = self.heart.machine.answered
+        if answered is not None and answered + self.config.deadtime > now:
+            ends.append(answered + self.config.deadtime)
+        return min(ends, default=now + self.config.interval) + 0.001
+
+    def _read(self, source: str) -> bool:
+        if source.startswith("ping/"):
+            for address, sent in self.pingers[source.removeprefix("ping/")].answers(MOST_REPLIES):
+                self.heart.answered("switch" if address == self.config.ping else "machine", sent)
+            return False
+        news = False
+        for _ in range(MOST_DATAGRAMS):
+            try:
+                datagram, sender = self.sockets[source].recvfrom(65535)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
+            said = unseal(self.key, datagram) if sender == self.peers[source] else None
+            news |= self.heart.receive(boottime(), source, said)
+        return news
+
+    def _speak(self, now: float) -> None:
+        for payload in self.heart.speak(now, self.local):
+            try:
+                self.sockets[payload.network].sendto(seal(self.key, payload), self.peers[payload.network])
+            except OSError as error:
+                self._log(f"{payload.network}: cannot send: {error.strerror}")
+            except ValueError as error:
+                self._log(str(error))
+
+    def _ping(self) -> None:
+        self._ask("production", self.config.ping)
+        for network in NETWORKS:
+            self._ask(network, self.peers[network][0])
+
+    def _ask(self, network: str, address: str) -> None:
+        pinger = self.pingers[network]
+        pinger.ask(address, boottime())
+        if self.watched.get(network, -1) != pinger.fileno():
+            self._watch(network, pinger)
+
+    def _watch(self, network: str, pinger: Pinger) -> None:
+        old = self.watched.pop(network, -1)
+        if old >= 0:
+            self.selector.unregister(old)
+        if pinger.fileno() >= 0:
+            self.watched[network] = pinger.fileno()
+            self.selector.register(pinger.fileno(), selectors.EVENT_READ, f"ping/{network}")
+
+    def _wake(self) -> None:
+        try:
+            self.run_dir.flag("wake/failover")
+        except OSError:
+            self.beat.failed += 1
+
+    def _complain(self, now: float) -> None:
+        if self.heart.dropped:
+            count = self.heart.dropped
+            if self._log("dropped datagrams that were forged, replayed, late or not for this node", f": {count}"):
+                self.heart.dropped = 0
+        if self.beat.failed and self._log("cannot write state files: is /run full?"):
+            self.beat.failed = 0
+
+    def _log(self, line: str, detail: str = "") -> bool:
+        """At most once in QUIET seconds for each kind of trouble; never blocks on a full journal."""
+        now = boottime()
+        if now - self.logged.get(line, -QUIET) < QUIET:
+            return False
+        self.logged[line] = now
+        try:
+            os.write(sys.stderr.fileno(), f"{line}{detail}\n".encode())
+        except OSError:
+            pass
+        return True

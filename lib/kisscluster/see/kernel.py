@@ -1,0 +1,66 @@
+"""/proc/drbd and the names under /dev/drbd/by-res: what the kernel says of each VM's disks (FACTS 1.3)."""
+
+import os
+import re
+from pathlib import Path
+
+from kisscluster.decide.words import Drbd
+
+_DEVICE = re.compile(r"\s*(\d+): cs:(\w+) ro:(\w+)/(\w+) ds:(\w+)/(\w+) . ([rs])")
+
+
+def proc_drbd() -> Path:
+    return Path(os.environ.get("KC_PROC_DRBD", "/proc/drbd"))
+
+
+def by_res() -> Path:
+    return Path(os.environ.get("KC_BY_RES", "/dev/drbd/by-res"))
+
+
+def parse(text: str) -> dict[int, Drbd]:
+    """The devices by minor; unconfigured ones and words that DRBD 8.4 does not know are left out."""
+    out: dict[int, Drbd] = {}
+    for line in text.splitlines():
+        match = _DEVICE.match(line)
+        word = Drbd.parse("{1} {2}/{3} {4}/{5} {6}".format(*match.groups())) if match else None
+        if match and word:
+            out[int(match[1])] = word
+    return out
+
+
+def minors(folder: Path) -> dict[str, list[int]]:
+    """The minors of each resource that is up, from its links VOLUME -> .../drbdMINOR."""
+    out: dict[str, list[int]] = {}
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return out
+    for name in names:
+        try:
+            targets = [os.path.basename(os.readlink(folder / name / volume)) for volume in os.listdir(folder / name)]
+        except OSError:
+            continue
+        found = [int(target[4:]) for target in targets if re.fullmatch(r"drbd\d{1,7}", target)]
+        if found:
+            out[name] = found
+    return out
+
+
+def read() -> dict[str, Drbd]:
+    """One word for each resource all of whose volumes the kernel knows; {} where there is no DRBD."""
+    try:
+        devices = parse(proc_drbd().read_text("ascii", "replace"))
+    except OSError:
+        return {}
+    found = minors(by_res())
+    return {name: Drbd.worst([devices[minor] for minor in numbers])
+            for name, numbers in found.items() if all(minor in devices for minor in numbers)}
+
+
+def volumes(name: str) -> list[str]:
+    """The device names of a VM's disks, in order; [] where its resource is not up."""
+    try:
+        found = sorted((v for v in os.listdir(by_res() / name) if v.isdecimal()), key=int)
+    except OSError:
+        return []
+    return [str(by_res() / name / volume) for volume in found]

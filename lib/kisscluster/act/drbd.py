@@ -2,9 +2,9 @@
 
 from kisscluster.base.run import Doer, Ended
 
-REFUSED = 11             # state change refused: held open, the peer is primary, the fence handler said no
-NOT_UP = 10              # unknown minor or connection, already so
-NO_GOOD_COPY = 17        # needs access to UpToDate data
+REFUSED = 11  # state change refused: held open, the peer is primary, the fence handler said no
+NOT_UP = 10  # unknown minor or connection, already so
+NO_GOOD_COPY = 17  # needs access to UpToDate data
 
 
 def primary(doer: Doer, name: str) -> Ended:

@@ -33,44 +33,91 @@ def preparation(vm: Vm, run_dir: Path, devices: list[str]) -> list[list[str]]:
     out += [["chown", USER, device] for device in devices]
     for index, bridge in enumerate(vm.bridge):
         name = tap(vm.name, index)
-        out += [["ip", "tuntap", "add", "dev", name, "mode", "tap", "user", USER],
-                ["ip", "link", "set", "dev", name, "master", bridge, "up"]]
+        out += [
+            ["ip", "tuntap", "add", "dev", name, "mode", "tap", "user", USER],
+            ["ip", "link", "set", "dev", name, "master", bridge, "up"],
+        ]
     return out
 
 
 def command(vm: Vm, run_dir: Path, devices: list[str]) -> list[str]:
     """QEMU with its privileges dropped; setpriv(1) becomes QEMU, so the unit's main process is QEMU itself."""
-    drop = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "--inh-caps=-all",
-            "--bounding-set=-all", "--no-new-privs", "--"]
-    return drop + ["qemu-system-x86_64", *_machine(vm), *_monitors(folder(run_dir, vm.name)), *_disks(vm, devices),
-                   *_interfaces(vm), *shlex.split(vm.extra)]
+    drop = [
+        "setpriv",
+        f"--reuid={USER}",
+        f"--regid={USER}",
+        "--init-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+        "--",
+    ]
+    return drop + [
+        "qemu-system-x86_64",
+        *_machine(vm),
+        *_monitors(folder(run_dir, vm.name)),
+        *_disks(vm, devices),
+        *_interfaces(vm),
+        *shlex.split(vm.extra),
+    ]
 
 
 def _machine(vm: Vm) -> list[str]:
     screen = ["-vnc", vm.vnc, "-device", "VGA"] if vm.vnc else ["-display", "none"]
-    return ["-name", f"{vm.name},process=kc-{vm.name}", "-nodefaults", "-no-user-config", "-sandbox", SANDBOX,
-            "-machine", f"{MACHINE},accel={vm.accel}", "-cpu", "host" if vm.accel == "kvm" else "max",
-            "-smp", str(vm.cpus), "-m", str(vm.memory), "-uuid", str(uuid.uuid5(NAMESPACE, vm.name)),
-            "-rtc", f"base={vm.clock},driftfix=slew", "-boot", "strict=on", *screen]
+    return [
+        "-name",
+        f"{vm.name},process=kc-{vm.name}",
+        "-nodefaults",
+        "-no-user-config",
+        "-sandbox",
+        SANDBOX,
+        "-machine",
+        f"{MACHINE},accel={vm.accel}",
+        "-cpu",
+        "host" if vm.accel == "kvm" else "max",
+        "-smp",
+        str(vm.cpus),
+        "-m",
+        str(vm.memory),
+        "-uuid",
+        str(uuid.uuid5(NAMESPACE, vm.name)),
+        "-rtc",
+        f"base={vm.clock},driftfix=slew",
+        "-boot",
+        "strict=on",
+        *screen,
+    ]
 
 
 def _monitors(where: Path) -> list[str]:
     out = ["-pidfile", str(where / "pid")]
     for name in ("qmp", "monitor"):
-        out += ["-chardev", f"socket,id={name},path={where / name},server=on,wait=off",
-                "-mon", f"chardev={name},mode=control"]
-    return out + ["-chardev", f"socket,id=serial,path={where / 'serial'},server=on,wait=off",
-                  "-serial", "chardev:serial"]
+        out += [
+            "-chardev",
+            f"socket,id={name},path={where / name},server=on,wait=off",
+            "-mon",
+            f"chardev={name},mode=control",
+        ]
+    return out + [
+        "-chardev",
+        f"socket,id=serial,path={where / 'serial'},server=on,wait=off",
+        "-serial",
+        "chardev:serial",
+    ]
 
 
 def _disks(vm: Vm, devices: list[str]) -> list[str]:
     """Without the host's page cache: no copy of the guest's data but DRBD's."""
     out = ["-device", "virtio-scsi-pci,id=scsi"] if vm.disk == "scsi" else []
     for index, device in enumerate(devices):
-        out += ["-blockdev", f"driver=raw,node-name=disk{index},cache.direct=on,cache.no-flush=off,discard=unmap,"
-                f"file.driver={_driver(device)},file.filename={device},file.aio=native,"
-                "file.cache.direct=on,file.cache.no-flush=off,file.discard=unmap",
-                "-device", f"{_controller(vm.disk, index)},drive=disk{index},bootindex={index + 1}"]
+        out += [
+            "-blockdev",
+            f"driver=raw,node-name=disk{index},cache.direct=on,cache.no-flush=off,discard=unmap,"
+            f"file.driver={_driver(device)},file.filename={device},file.aio=native,"
+            "file.cache.direct=on,file.cache.no-flush=off,file.discard=unmap",
+            "-device",
+            f"{_controller(vm.disk, index)},drive=disk{index},bootindex={index + 1}",
+        ]
     return out
 
 
@@ -88,6 +135,10 @@ def _controller(kind: str, index: int) -> str:
 def _interfaces(vm: Vm) -> list[str]:
     out = []
     for index, mac in enumerate(vm.mac):
-        out += ["-netdev", f"tap,id=net{index},ifname={tap(vm.name, index)},script=no,downscript=no",
-                "-device", f"virtio-net-pci,netdev=net{index},mac={mac},romfile="]
+        out += [
+            "-netdev",
+            f"tap,id=net{index},ifname={tap(vm.name, index)},script=no,downscript=no",
+            "-device",
+            f"virtio-net-pci,netdev=net{index},mac={mac},romfile=",
+        ]
     return out

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kisscluster.base.run import Doer
 
-JOURNAL = 0.3            # seconds that the journal gets to keep the reason
+JOURNAL = 0.3  # seconds that the journal gets to keep the reason
 
 
 def reset(doer: Doer) -> None:

@@ -65,7 +65,9 @@ class Call:
 
     def wake(self, name: str) -> None:
         """Let the units that wait for a flag run."""
-        if not self.run.has(f"wake/{name}") and self.doer.say(shlex.join(["touch", str(self.run.path(f"wake/{name}"))])):
+        if not self.run.has(f"wake/{name}") and self.doer.say(
+            shlex.join(["touch", str(self.run.path(f"wake/{name}"))])
+        ):
             self.run.flag(f"wake/{name}")
 
 
@@ -81,10 +83,19 @@ def parser(program: str, purpose: str, timeout: float) -> argparse.ArgumentParse
     out.add_argument("-q", "--quiet", action="store_true", help="print no answer and no talk")
     out.add_argument("-v", "--verbose", action="store_true", help="print the commands while running them")
     out.add_argument("--json", action="store_true", help="answer with one JSON object")
-    out.add_argument("--timeout", type=_seconds, default=timeout, metavar="SECONDS",
-                     help=f"give up after so long (default {timeout:g})")
-    out.add_argument("--config", default="/etc/kisscluster/kisscluster.conf", metavar="FILE",
-                     help="default /etc/kisscluster/kisscluster.conf")
+    out.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=timeout,
+        metavar="SECONDS",
+        help=f"give up after so long (default {timeout:g})",
+    )
+    out.add_argument(
+        "--config",
+        default="/etc/kisscluster/kisscluster.conf",
+        metavar="FILE",
+        help="default /etc/kisscluster/kisscluster.conf",
+    )
     out.add_argument("--run-dir", default="/run/kisscluster", metavar="DIR", help="default /run/kisscluster")
     return out
 
@@ -96,8 +107,13 @@ def _seconds(text: str) -> float:
     return value
 
 
-def start(program: str, purpose: str, work: Work, arguments: Callable[[argparse.ArgumentParser], object] | None = None,
-          timeout: float = 30) -> int:
+def start(
+    program: str,
+    purpose: str,
+    work: Work,
+    arguments: Callable[[argparse.ArgumentParser], object] | None = None,
+    timeout: float = 30,
+) -> int:
     """Parse, work, and turn everything that can happen into an exit status."""
     command_line = parser(program, purpose, timeout)
     if arguments:

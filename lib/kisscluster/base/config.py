@@ -154,15 +154,16 @@ def _parse(file: Path, spec: list[str], what: dict[str, tuple[str, str]]) -> tup
     try:
         found = ConfigObj(str(file), configspec=spec, file_error=True, interpolation=False, encoding="utf-8")
     except OSError as error:
-        raise Failure(Exit.CONFIG, f"{file}: {error.strerror or 'not found'}: expected a configuration file"
-                      ) from None
+        raise Failure(Exit.CONFIG, f"{file}: {error.strerror or 'not found'}: expected a configuration file") from None
     except (ConfigObjError, UnicodeError) as error:
         raise Failure(Exit.CONFIG, f"{file}: {error}: expected lines `key = value`") from None
     raw = found.dict()
     result = found.validate(Validator(CHECKS), preserve_errors=True)
     mistakes = [_bad(file, raw, sections, key, what) for sections, key, _ in flatten_errors(found, result)]
-    mistakes += [mistake(file, "/".join(sections), key, _dig(raw, list(sections) + [key]), _nothing(what))
-                 for sections, key in get_extra_values(found)]
+    mistakes += [
+        mistake(file, "/".join(sections), key, _dig(raw, list(sections) + [key]), _nothing(what))
+        for sections, key in get_extra_values(found)
+    ]
     return found, mistakes
 
 
@@ -231,8 +232,9 @@ def _address_mistakes(file: Path, found: Any) -> list[str]:
         for key in ("production", "storage"):
             address = found["nodes"][name][key]
             if address in used:
-                out.append(mistake(file, f"nodes/{name}", key, address,
-                                   f"an address of its own, not that of {used[address]}"))
+                out.append(
+                    mistake(file, f"nodes/{name}", key, address, f"an address of its own, not that of {used[address]}")
+                )
             used.setdefault(address, f"{name}'s {key}")
     return out
 
@@ -287,8 +289,13 @@ def _same_macs(config: Config, vms: list[Vm]) -> dict[str, str]:
     for vm in vms:
         for mac in vm.mac:
             if mac in owner:
-                out[vm.name] = mistake(config.vm_folder / f"{vm.name}.conf", "", "mac", mac,
-                                       f"an address of its own, not that of {owner[mac]}")
+                out[vm.name] = mistake(
+                    config.vm_folder / f"{vm.name}.conf",
+                    "",
+                    "mac",
+                    mac,
+                    f"an address of its own, not that of {owner[mac]}",
+                )
             owner.setdefault(mac, vm.name)
     return out
 

@@ -33,8 +33,16 @@ def environment() -> dict[str, str]:
 def run(argv: Sequence[str], timeout: float) -> Ended:
     """Run a program to its end, at most `timeout` seconds; never raises for the program's own failures."""
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                              timeout=timeout, env=environment(), check=False)
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=environment(),
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return Ended(124, "", f"{argv[0]}: did not end within {timeout:g} s")
     except OSError as error:

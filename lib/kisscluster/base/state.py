@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kisscluster.base.exits import Exit, Failure
@@ -89,10 +89,8 @@ class State:
         """Leave an empty flag; where it is already up, nothing is written."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with suppress(FileExistsError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        except FileExistsError:
-            pass
 
     def locked(self, name: str) -> bool:
         """Does somebody hold this lock now?"""

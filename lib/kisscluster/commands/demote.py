@@ -8,7 +8,7 @@ from kisscluster.base.exits import Exit
 from kisscluster.commands.common import checked, vm_argument
 from kisscluster.see import kernel
 
-PAUSE = 0.2              # seconds; the kernel has no event for "closed" that a command could wait for
+PAUSE = 0.2  # seconds; the kernel has no event for "closed" that a command could wait for
 
 
 def work(call: Call) -> int:

@@ -10,8 +10,14 @@ from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
 from kisscluster.see.files import Place, node_facts, vm_facts
 
-UNITS = {plans.START: ("start", "vm"), plans.STOP: ("stop", "vm"), plans.PROMOTE: ("start", "promote"),
-         plans.DEMOTE: ("start", "demote"), plans.OUTDATE: ("start", "outdate"), plans.ADJUST: ("start", "adjust")}
+UNITS = {
+    plans.START: ("start", "vm"),
+    plans.STOP: ("stop", "vm"),
+    plans.PROMOTE: ("start", "promote"),
+    plans.DEMOTE: ("start", "demote"),
+    plans.OUTDATE: ("start", "outdate"),
+    plans.ADJUST: ("start", "adjust"),
+}
 
 
 def keep_books(call: Call, place: Place, action: Action) -> None:

@@ -12,8 +12,11 @@ PAUSE = 0.2
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--confirm", action="store_true",
-                        help="a human's word: I made sure that the peer is off, and it will not come back by itself")
+    parser.add_argument(
+        "--confirm",
+        action="store_true",
+        help="a human's word: I made sure that the peer is off, and it will not come back by itself",
+    )
 
 
 def look_again(call: Call, place: Place) -> bool:

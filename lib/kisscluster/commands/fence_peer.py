@@ -16,15 +16,24 @@ from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
 
-PAUSE = 0.1              # seconds between two looks at the facts
-HANDOVER = 5.0           # seconds for an earlier handler of the same resource to notice that it is over
-WHY = {4: "the peer's copy is behind ours", 5: "the peer is dead and both copies were the same",
-       7: "the peer was proven off", 1: "not permitted"}
+PAUSE = 0.1  # seconds between two looks at the facts
+HANDOVER = 5.0  # seconds for an earlier handler of the same resource to notice that it is over
+WHY = {
+    4: "the peer's copy is behind ours",
+    5: "the peer is dead and both copies were the same",
+    7: "the peer was proven off",
+    1: "not permitted",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("vm", metavar="VM", nargs="?", default=os.environ.get("DRBD_RESOURCE", ""),
-                        help="the VM's name (default: $DRBD_RESOURCE)")
+    parser.add_argument(
+        "vm",
+        metavar="VM",
+        nargs="?",
+        default=os.environ.get("DRBD_RESOURCE", ""),
+        help="the VM's name (default: $DRBD_RESOURCE)",
+    )
 
 
 def log(call: Call, line: str) -> None:

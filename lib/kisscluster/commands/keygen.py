@@ -11,8 +11,11 @@ from kisscluster.base.exits import Exit, Failure
 def work(call: Call) -> int:
     file = call.config_file.parent / "secret"
     if file.exists():
-        raise Failure(Exit.UNSAFE, f"{file}: there is one already, and a new one would cut the nodes off from each "
-                                   f"other; to replace it on both: rm {shlex.quote(str(file))}")
+        raise Failure(
+            Exit.UNSAFE,
+            f"{file}: there is one already, and a new one would cut the nodes off from each "
+            f"other; to replace it on both: rm {shlex.quote(str(file))}",
+        )
     if call.doer.say(f"umask 077 && head -c32 /dev/urandom | xxd -p -c64 > {shlex.quote(str(file))}"):
         temporary = file.with_name(f".secret.{os.getpid()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -15,12 +15,19 @@ def work(call: Call) -> int:
         if mine is not None and mine.disk == "Outdated" and not mine.connected:
             call.answer(vm=vm.name, outdated=True)
             return Exit.OK
-        why = ("the newest copy may be here: we went on without the peer" if facts.me.ahead
-               else "it is primary here" if facts.primary
-               else node.stale if node.stale
-               else "this node did not yield it" if not facts.me.yields
-               else "the peer does not say that it is primary and not connected"
-               if not (node.alive and peer is not None and peer.primary and not peer.connected) else "")
+        why = (
+            "the newest copy may be here: we went on without the peer"
+            if facts.me.ahead
+            else "it is primary here"
+            if facts.primary
+            else node.stale
+            if node.stale
+            else "this node did not yield it"
+            if not facts.me.yields
+            else "the peer does not say that it is primary and not connected"
+            if not (node.alive and peer is not None and peer.primary and not peer.connected)
+            else ""
+        )
         if why:
             call.talk(f"{vm.name}: refused: {why}")
             call.answer(vm=vm.name, outdated=False)

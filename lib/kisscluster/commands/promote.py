@@ -11,7 +11,7 @@ from kisscluster.decide import promote
 from kisscluster.decide.promote import Verdict, verdict
 from kisscluster.see.files import Place
 
-PAUSE = 0.3              # seconds until the kernel may have found out that its peer is gone (FACTS 1.5)
+PAUSE = 0.3  # seconds until the kernel may have found out that its peer is gone (FACTS 1.5)
 STATUS = {promote.REFUSE: Exit.NO, promote.STALE_COPY: Exit.UNSAFE}
 
 
@@ -64,8 +64,12 @@ def work(call: Call) -> int:
                 return Exit.OK
             if status not in (drbd.REFUSED, Exit.AGAIN) or time.monotonic() + PAUSE > end:
                 call.write(place.run, f"pending/{vm.name}", f"drbdadm primary answered {status}")
-                return {drbd.NO_GOOD_COPY: Exit.UNSAFE, drbd.REFUSED: Exit.NO, Exit.AGAIN: Exit.AGAIN,
-                        124: Exit.TIMEOUT}.get(status, Exit.UNAVAILABLE)
+                return {
+                    drbd.NO_GOOD_COPY: Exit.UNSAFE,
+                    drbd.REFUSED: Exit.NO,
+                    Exit.AGAIN: Exit.AGAIN,
+                    124: Exit.TIMEOUT,
+                }.get(status, Exit.UNAVAILABLE)
             time.sleep(PAUSE)
 
 

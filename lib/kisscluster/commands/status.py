@@ -25,11 +25,18 @@ def runs_on(place: Place, node: NodeFacts, vm: VmFacts) -> str:
 
 def vm_row(place: Place, node: NodeFacts, conf: Vm, vm: VmFacts, wrongs: list[Wrong]) -> Facts:
     drbd = vm.me.drbd
-    return {"name": vm.name, "home": conf.node, "runs_on": runs_on(place, node, vm), "stopped": vm.stopped,
-            "connection": drbd.connection if drbd else "-",
-            "role": f"{drbd.role}/{drbd.peer_role}" if drbd else "-",
-            "disks": f"{drbd.disk}/{drbd.peer_disk}" if drbd else "-",
-            "frozen": vm.frozen, "ahead": vm.me.ahead, "wrong": [item.text for item in wrongs]}
+    return {
+        "name": vm.name,
+        "home": conf.node,
+        "runs_on": runs_on(place, node, vm),
+        "stopped": vm.stopped,
+        "connection": drbd.connection if drbd else "-",
+        "role": f"{drbd.role}/{drbd.peer_role}" if drbd else "-",
+        "disks": f"{drbd.disk}/{drbd.peer_disk}" if drbd else "-",
+        "frozen": vm.frozen,
+        "ahead": vm.me.ahead,
+        "wrong": [item.text for item in wrongs],
+    }
 
 
 def gather(call: Call, place: Place) -> Facts:
@@ -44,10 +51,20 @@ def gather(call: Call, place: Place) -> Facts:
         found = wrong.machine(node, facts, place.run.read(f"pending/{conf.name}") or "")
         rows.append(vm_row(place, node, conf, facts, found))
         wrongs += found
-    return {"cluster": place.config.cluster, "node": place.config.me.name, "peer": place.config.peer.name,
-            "healthy": not wrongs, "decision": decision.word, "reason": decision.reason,
-            "links": links(node, decision), "votes": votes(node), "peer_alive": node.alive, "peer_dead": node.dead,
-            "vms": rows, "problems": [item.__dict__ for item in wrongs]}
+    return {
+        "cluster": place.config.cluster,
+        "node": place.config.me.name,
+        "peer": place.config.peer.name,
+        "healthy": not wrongs,
+        "decision": decision.word,
+        "reason": decision.reason,
+        "links": links(node, decision),
+        "votes": votes(node),
+        "peer_alive": node.alive,
+        "peer_dead": node.dead,
+        "vms": rows,
+        "problems": [item.__dict__ for item in wrongs],
+    }
 
 
 def links(node: NodeFacts, decision: Decision) -> Facts:
@@ -72,15 +89,21 @@ def show(facts: Facts) -> None:
     dot = paint("●", 32) if facts["healthy"] else paint("×", 31)
     print(f"{dot} {facts['cluster']}: this is {facts['node']}, its peer {facts['peer']} is {peer}")
     print(f"  decision  {facts['decision']}: {facts['reason']}")
-    print("  links     " + (" ".join(f"{name}={value}" for name, value in facts["links"].items()) or "not known")
-          + f"; {facts['votes']} of 3 votes")
+    print(
+        "  links     "
+        + (" ".join(f"{name}={value}" for name, value in facts["links"].items()) or "not known")
+        + f"; {facts['votes']} of 3 votes"
+    )
     columns = ("name", "home", "runs_on", "connection", "role", "disks")
     table = [("VM", "HOME", "RUNS ON", "DRBD", "ROLE", "DISKS", "")]
     table += [tuple(row[key] for key in columns) + (_remark(row),) for row in facts["vms"]]
     widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
     for line in table:
-        print(("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=False))
-               + "  " + line[-1]).rstrip())
+        print(
+            (
+                "  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=False)) + "  " + line[-1]
+            ).rstrip()
+        )
     for item in facts["problems"]:
         print(f"{paint('!', 31)} {item['about']}: {item['text']}")
         if item["command"]:

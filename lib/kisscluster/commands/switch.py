@@ -26,10 +26,12 @@ def work(call: Call, name: str) -> int:
 
 
 def standby() -> int:
-    return start("kc-standby", "This node gives its VMs away and takes none.",
-                 lambda call: work(call, "standby"), arguments)
+    return start(
+        "kc-standby", "This node gives its VMs away and takes none.", lambda call: work(call, "standby"), arguments
+    )
 
 
 def maintenance() -> int:
-    return start("kc-maintenance", "Both nodes change nothing by themselves.",
-                 lambda call: work(call, "maintenance"), arguments)
+    return start(
+        "kc-maintenance", "Both nodes change nothing by themselves.", lambda call: work(call, "maintenance"), arguments
+    )

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import time
+from pathlib import Path
 
 from kisscluster.act import qemu
 from kisscluster.act.qmp import Qmp
@@ -16,8 +17,8 @@ from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, 
 from kisscluster.see.daemon import notify
 from kisscluster.see.files import Place
 
-PRESS_AGAIN = 10.0       # seconds; some guests miss the first press of the button
-QUIT, KILL = 5.0, 5.0    # seconds for QEMU to end by itself, and to die
+PRESS_AGAIN = 10.0  # seconds; some guests miss the first press of the button
+QUIT, KILL = 5.0, 5.0  # seconds for QEMU to end by itself, and to die
 PAUSE = 0.2
 
 
@@ -36,7 +37,7 @@ class Process:
         try:
             pid = int((qemu.folder(call.run.root, name) / "pid").read_text())
             self.fd = os.pidfd_open(pid)
-            if f"kc-{name}"[:15] not in open(f"/proc/{pid}/comm").read():
+            if f"kc-{name}"[:15] not in Path(f"/proc/{pid}/comm").read_text():
                 self.close()
         except (OSError, ValueError):
             self.close()
@@ -71,8 +72,10 @@ def direct(call: Call, vm: Vm) -> int:
     """Power button until stop_timeout, then quit, then SIGKILL; 124 while the process is still there (FACTS 3)."""
     socket = qemu.folder(call.run.root, vm.name) / "qmp"
     for command in ("system_powerdown", "quit"):
-        call.doer.say(f"printf '%s' '{{\"execute\":\"qmp_capabilities\"}}{{\"execute\":\"{command}\"}}' | "
-                      f"socat - UNIX-CONNECT:{socket}")
+        call.doer.say(
+            f'printf \'%s\' \'{{"execute":"qmp_capabilities"}}{{"execute":"{command}"}}\' | '
+            f"socat - UNIX-CONNECT:{socket}"
+        )
     if call.dry:
         return Exit.OK
     process = Process(call, vm.name)

@@ -26,11 +26,13 @@ class Links:
         needed = ("storage", "production", "ping", "trace", "unbroken", "steady")
         if any(words.get(name) not in (("up", "down") if name in needed[:4] else ("yes", "no")) for name in needed):
             return None
-        return cls(*(words[name] in ("up", "yes") for name in needed), starting=words.get("starting") == "yes")
+        facts = {name: words[name] in ("up", "yes") for name in needed}
+        return cls(**facts, starting=words.get("starting") == "yes")
 
     def __str__(self) -> str:
-        ways = [f"{name}={'up' if getattr(self, name) else 'down'}"
-                for name in ("storage", "production", "ping", "trace")]
+        ways = [
+            f"{name}={'up' if getattr(self, name) else 'down'}" for name in ("storage", "production", "ping", "trace")
+        ]
         marks = [f"{name}={'yes' if getattr(self, name) else 'no'}" for name in ("unbroken", "steady", "starting")]
         return " ".join(ways + marks)
 
@@ -50,14 +52,14 @@ class Side:
 class NodeFacts:
     """Everything that the decision is made from."""
 
-    stale: str = ""                    # why the heartbeat's files cannot be trusted, or nothing
+    stale: str = ""  # why the heartbeat's files cannot be trusted, or nothing
     links: Links = field(default_factory=Links)
     me: Side = field(default_factory=Side)
     peer: Side = field(default_factory=Side)
     maintenance: bool = False
-    fence: bool = False                # the peer has a fence command
-    proven: bool = False               # the peer was proven off since its last word
-    me_unfit_long: bool = True         # where unfit at all: for deadtime and two intervals
+    fence: bool = False  # the peer has a fence command
+    proven: bool = False  # the peer was proven off since its last word
+    me_unfit_long: bool = True  # where unfit at all: for deadtime and two intervals
     peer_unfit_long: bool = True
 
     @property
@@ -106,16 +108,16 @@ class VmFacts:
     """Everything that is known about one VM; `peer` holds words newer than the last change here."""
 
     name: str
-    at_home: bool                      # this node is its home
+    at_home: bool  # this node is its home
     me: Copy = field(default_factory=Copy)
     peer: Copy = field(default_factory=Copy)
-    stopped: bool = False              # by a person
-    failed: bool = False               # its QEMU failed too often
-    off: bool = False                  # the guest switched itself off
+    stopped: bool = False  # by a person
+    failed: bool = False  # its QEMU failed too often
+    off: bool = False  # the guest switched itself off
     pending: bool = False
-    split: bool = False                # DRBD's split-brain handler left its mark
-    handler: bool = False              # kc-fence-peer is at work
-    drbd_age: float = 0.0              # seconds since this node's DRBD word changed
+    split: bool = False  # DRBD's split-brain handler left its mark
+    handler: bool = False  # kc-fence-peer is at work
+    drbd_age: float = 0.0  # seconds since this node's DRBD word changed
 
     @property
     def connected(self) -> bool:

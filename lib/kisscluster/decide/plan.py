@@ -80,7 +80,8 @@ def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) 
 def keeps(decision: Decision, vm: VmFacts) -> bool:
     """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
     return not (vm.stopped or vm.failed or vm.off) and (
-        decision.word == HOLD or decision.word != NONE and not vm.peer.running)
+        decision.word == HOLD or decision.word != NONE and not vm.peer.running
+    )
 
 
 def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:

@@ -6,7 +6,14 @@ from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.rules import may_go_alone
 
 DONE, REFUSE, GO, GO_ALONE, CLAIM, STALE_COPY, WAIT = (
-    "done", "refuse", "go", "go-alone", "claim", "stale-copy", "wait")
+    "done",
+    "refuse",
+    "go",
+    "go-alone",
+    "claim",
+    "stale-copy",
+    "wait",
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,11 @@ def verdict(node: NodeFacts, vm: VmFacts) -> Verdict:
     if drbd is None:
         return Verdict(WAIT, "its DRBD resource is not up here")
     if drbd.connected:
-        return (Verdict(REFUSE, "the peer is primary") if vm.peer_primary
-                else Verdict(GO, "connected, the peer is secondary"))
+        return (
+            Verdict(REFUSE, "the peer is primary")
+            if vm.peer_primary
+            else Verdict(GO, "connected, the peer is secondary")
+        )
     return _apart(node, vm, drbd.disk)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kisscluster.decide.facts import NodeFacts
 
@@ -28,8 +29,12 @@ def decide(facts: NodeFacts) -> Decision:
     """The votes counted: I, my peer, the switch."""
     links = facts.links
     if facts.stale or links.starting:
-        return Decision(HOLD, facts.stale or "the heartbeat is starting, or this node stood still a moment ago",
-                        quorum=False, stale=True)
+        return Decision(
+            HOLD,
+            facts.stale or "the heartbeat is starting, or this node stood still a moment ago",
+            quorum=False,
+            stale=True,
+        )
     if facts.maintenance:
         return Decision(HOLD, "maintenance is on")
     if not facts.alive and not links.ping:
@@ -54,18 +59,29 @@ def _peer_alive(facts: NodeFacts) -> Decision:
         return Decision(ALL, "the peer cannot serve its VMs (no LAN, standby or leaving), this node can", True)
     asked = facts.me.standby or facts.me.leaving
     if not facts.fit and facts.peer.fit and (asked or facts.peer.steady and facts.me_unfit_long):
-        why = ("this node is leaving" if facts.me.leaving else "this node is in standby" if facts.me.standby
-               else "this node has no LAN, the peer has")
+        why = (
+            "this node is leaving"
+            if facts.me.leaving
+            else "this node is in standby"
+            if facts.me.standby
+            else "this node has no LAN, the peer has"
+        )
         return Decision(NONE, why, not asked)
     return _at_home(facts)
 
 
 def _at_home(facts: NodeFacts) -> Decision:
     links = facts.links
-    missing = [text for ok, text in ((links.storage, "the storage link is down"),
-                                     (links.production, "the production link is down"),
-                                     (links.ping, "the ping address does not answer"),
-                                     (not facts.conflict, "the nodes' configuration differs")) if not ok]
+    missing = [
+        text
+        for ok, text in (
+            (links.storage, "the storage link is down"),
+            (links.production, "the production link is down"),
+            (links.ping, "the ping address does not answer"),
+            (not facts.conflict, "the nodes' configuration differs"),
+        )
+        if not ok
+    ]
     return Decision(HOME, "; ".join(missing) or "both nodes are well", bool(missing))
 
 
@@ -81,12 +97,13 @@ def what_if(words: dict[str, str]) -> NodeFacts:
 
 
 def _suppose(facts: NodeFacts, name: str, yes: bool) -> NodeFacts:
+    value: dict[str, Any] = {name: yes}
     if name in ("storage", "production", "ping", "trace", "starting", "steady"):
-        return replace(facts, links=replace(facts.links, **{name: yes}))
+        return replace(facts, links=replace(facts.links, **value))
     if name in ("maintenance", "fence", "proven"):
-        return replace(facts, **{name: yes})
+        return replace(facts, **value)
     if name in ("standby", "leaving"):
-        return replace(facts, me=replace(facts.me, **{name: yes}))
+        return replace(facts, me=replace(facts.me, **value))
     if name == "peer.fit":
         return replace(facts, peer=replace(facts.peer, fit=yes))
     known = "storage, production, ping, trace, starting, standby, maintenance, leaving, steady, proven, fence, peer.fit"

@@ -6,13 +6,45 @@ import re
 from dataclasses import dataclass
 
 # In the order of the kernel's enum drbd_conns (FACTS 1.3): from Connected on, the two speak with each other.
-CONNECTIONS = ("Unconfigured", "StandAlone", "Disconnecting", "Unconnected", "Timeout", "BrokenPipe",
-               "NetworkFailure", "ProtocolError", "TearDown", "WFConnection", "WFReportParams", "Connected",
-               "StartingSyncS", "StartingSyncT", "WFBitMapS", "WFBitMapT", "WFSyncUUID", "SyncSource", "SyncTarget",
-               "VerifyS", "VerifyT", "PausedSyncS", "PausedSyncT", "Ahead", "Behind")
+CONNECTIONS = (
+    "Unconfigured",
+    "StandAlone",
+    "Disconnecting",
+    "Unconnected",
+    "Timeout",
+    "BrokenPipe",
+    "NetworkFailure",
+    "ProtocolError",
+    "TearDown",
+    "WFConnection",
+    "WFReportParams",
+    "Connected",
+    "StartingSyncS",
+    "StartingSyncT",
+    "WFBitMapS",
+    "WFBitMapT",
+    "WFSyncUUID",
+    "SyncSource",
+    "SyncTarget",
+    "VerifyS",
+    "VerifyT",
+    "PausedSyncS",
+    "PausedSyncT",
+    "Ahead",
+    "Behind",
+)
 ROLES = ("Primary", "Secondary", "Unknown")
-DISKS = ("Diskless", "Attaching", "Failed", "Negotiating", "Inconsistent", "Outdated", "DUnknown", "Consistent",
-         "UpToDate")
+DISKS = (
+    "Diskless",
+    "Attaching",
+    "Failed",
+    "Negotiating",
+    "Inconsistent",
+    "Outdated",
+    "DUnknown",
+    "Consistent",
+    "UpToDate",
+)
 _LINE = re.compile(r"([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([rs])")
 
 
@@ -49,11 +81,13 @@ class Drbd:
             min((v.peer_role for v in volumes), key=ROLES.index),
             min((v.disk for v in volumes), key=DISKS.index),
             min((v.peer_disk for v in volumes), key=DISKS.index),
-            any(v.frozen for v in volumes))
+            any(v.frozen for v in volumes),
+        )
 
     def __str__(self) -> str:
-        return (f"{self.connection} {self.role}/{self.peer_role} {self.disk}/{self.peer_disk} "
-                f"{'s' if self.frozen else 'r'}")
+        return (
+            f"{self.connection} {self.role}/{self.peer_role} {self.disk}/{self.peer_disk} {'s' if self.frozen else 'r'}"
+        )
 
     @property
     def connected(self) -> bool:

@@ -65,14 +65,20 @@ def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
 def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     drbd = vm.me.drbd
     if vm.failed:
-        return Wrong(vm.name, "not running: its QEMU failed again and again",
-                     f"journalctl -u kc-vm@{vm.name} and then kc-vm-start {vm.name}")
+        return Wrong(
+            vm.name,
+            "not running: its QEMU failed again and again",
+            f"journalctl -u kc-vm@{vm.name} and then kc-vm-start {vm.name}",
+        )
     if vm.off:
         return Wrong(vm.name, "not running: the guest switched itself off", f"kc-vm-start {vm.name}")
     if drbd is not None and not drbd.connected and not vm.primary and not node.alive:
-        return Wrong(vm.name, f"not running: {pending or 'not connected'}; the copy here is {drbd.disk}"
-                     " and the newest may be on the peer: switch the peer on, or accept the loss of what it wrote",
-                     accept_loss(vm))
+        return Wrong(
+            vm.name,
+            f"not running: {pending or 'not connected'}; the copy here is {drbd.disk}"
+            " and the newest may be on the peer: switch the peer on, or accept the loss of what it wrote",
+            accept_loss(vm),
+        )
     return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
 
 
@@ -83,9 +89,14 @@ def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
     if drbd is None:
         return [Wrong(vm.name, "its DRBD resource is not up here", f"kc-adjust -v {vm.name}")]
     if vm.split or vm.me.ahead and vm.peer.ahead:
-        return [Wrong(vm.name, "split brain: both copies were written to; on the node whose copy is to be thrown away",
-                      f"rm -f {state_dir(vm.name)} {state_dir(vm.name, 'split-brain')}; drbdadm secondary {vm.name}; "
-                      f"drbdadm connect --discard-my-data {vm.name}")]
+        return [
+            Wrong(
+                vm.name,
+                "split brain: both copies were written to; on the node whose copy is to be thrown away",
+                f"rm -f {state_dir(vm.name)} {state_dir(vm.name, 'split-brain')}; drbdadm secondary {vm.name}; "
+                f"drbdadm connect --discard-my-data {vm.name}",
+            )
+        ]
     if drbd.even:
         return []
     frozen = ", its writes are frozen" if drbd.frozen else ""

@@ -15,8 +15,13 @@ MOST_VMS = 500
 
 def copy_of(facts: dict[str, str], vm: str) -> Copy:
     """One node's word about one VM, from its facts."""
-    return Copy(drbd=Drbd.parse(facts.get(f"drbd/{vm}")), even=f"even/{vm}" in facts, yields=f"yields/{vm}" in facts,
-                claim=f"claim/{vm}" in facts, ahead=f"ahead/{vm}" in facts)
+    return Copy(
+        drbd=Drbd.parse(facts.get(f"drbd/{vm}")),
+        even=f"even/{vm}" in facts,
+        yields=f"yields/{vm}" in facts,
+        claim=f"claim/{vm}" in facts,
+        ahead=f"ahead/{vm}" in facts,
+    )
 
 
 class Beat:
@@ -25,7 +30,7 @@ class Beat:
     def __init__(self, run: State, state: State, first: bool, kernel: Callable[[], dict[str, Drbd]]) -> None:
         self.run = run
         self.state = state
-        self.first = first                     # this node is the first of the configuration's two
+        self.first = first  # this node is the first of the configuration's two
         self.kernel = kernel
         self.marks = {f"{kind}/{vm}": "" for kind in ("even", "yields") for vm in run.names(kind) if is_vm_name(vm)}
         self.written: dict[str, str] = {}
@@ -79,9 +84,12 @@ class Beat:
         new = self._next(heart, local)
         for name in sorted(set(self.marks) - set(new)):
             self._forget(name)
-        given = [name for name in sorted(new) if name not in self.marks
-                 and name.replace("yields/", "even/") not in self.marks and self._keep(name, "")]
-        self.marks |= {name: "" for name in given}
+        given = [
+            name
+            for name in sorted(new)
+            if name not in self.marks and name.replace("yields/", "even/") not in self.marks and self._keep(name, "")
+        ]
+        self.marks |= dict.fromkeys(given, "")
         for name in given:
             vm = name.partition("/")[2]
             if name.startswith("yields/") and self.state.has(f"ahead/{vm}"):

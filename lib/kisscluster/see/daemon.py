@@ -6,6 +6,7 @@ import selectors
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import Config
@@ -16,10 +17,10 @@ from kisscluster.see.heart import NETWORKS, Heart, Times
 from kisscluster.see.ping import Pinger
 from kisscluster.see.protocol import seal, unseal
 
-IP_FREEBIND = 15          # bind before the address exists: an interface may appear late (ip(7))
-MOST_DATAGRAMS = 2000     # a loop; the rest waits, so that a flood cannot stop us from speaking
+IP_FREEBIND = 15  # bind before the address exists: an interface may appear late (ip(7))
+MOST_DATAGRAMS = 2000  # a loop; the rest waits, so that a flood cannot stop us from speaking
 MOST_REPLIES = 50
-QUIET = 10.0              # seconds between two lines about the same trouble
+QUIET = 10.0  # seconds between two lines about the same trouble
 
 
 def notify(message: str) -> None:
@@ -28,10 +29,8 @@ def notify(message: str) -> None:
     if path:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.setblocking(False)
-            try:
+            with suppress(OSError):
                 out.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
-            except OSError:
-                pass
 
 
 def open_socket(address: str, port: int) -> socket.socket:
@@ -112,8 +111,11 @@ class Daemon:
 
     def _deadline(self, now: float) -> float:
         """When the next link falls silent, if nothing arrives."""
-        ends = [path.heard_at + self.config.deadtime for path in self.heart.paths.values()
-                if path.heard_at is not None and path.heard_at + self.config.deadtime > now]
+        ends = [
+            path.heard_at + self.config.deadtime
+            for path in self.heart.paths.values()
+            if path.heard_at is not None and path.heard_at + self.config.deadtime > now
+        ]
         answered = self.heart.machine.answered
         if answered is not None and answered + self.config.deadtime > now:
             ends.append(answered + self.config.deadtime)
@@ -184,8 +186,6 @@ class Daemon:
         if now - self.logged.get(line, -QUIET) < QUIET:
             return False
         self.logged[line] = now
-        try:
+        with suppress(OSError):
             os.write(sys.stderr.fileno(), f"{line}{detail}\n".encode())
-        except OSError:
-            pass
         return True

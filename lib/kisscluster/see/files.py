@@ -50,18 +50,33 @@ def node_facts(place: Place) -> NodeFacts:
     why = stale(place)
     links = Links.parse(run.read("links") or "")
     if links is None:
-        why, links = why or f"{run.path('links')} is missing or not readable as facts", Links(False, False, False, False)
+        why, links = (
+            why or f"{run.path('links')} is missing or not readable as facts",
+            Links(False, False, False, False),
+        )
     unfit_long = config.deadtime + 2 * config.interval
     return NodeFacts(
-        stale=why, links=links,
-        me=Side(steady=links.steady, standby=own_word(place, "standby").yes, leaving=run.has("local/leaving"),
-                config=digest(config)),
-        peer=Side(fit=run.read("peer/local/fit") == "yes", steady=run.read("peer/local/steady") == "yes",
-                  standby=Word.parse(run.read("peer/local/standby")).yes,
-                  leaving=run.has("peer/local/leaving"), config=run.read("peer/local/config") or ""),
-        maintenance=word(place, "maintenance").yes, fence=bool(config.peer.fence), proven=is_proven(place),
+        stale=why,
+        links=links,
+        me=Side(
+            steady=links.steady,
+            standby=own_word(place, "standby").yes,
+            leaving=run.has("local/leaving"),
+            config=digest(config),
+        ),
+        peer=Side(
+            fit=run.read("peer/local/fit") == "yes",
+            steady=run.read("peer/local/steady") == "yes",
+            standby=Word.parse(run.read("peer/local/standby")).yes,
+            leaving=run.has("peer/local/leaving"),
+            config=run.read("peer/local/config") or "",
+        ),
+        maintenance=word(place, "maintenance").yes,
+        fence=bool(config.peer.fence),
+        proven=is_proven(place),
         me_unfit_long=_since(place, "local/fit", "no") >= unfit_long,
-        peer_unfit_long=_since(place, "peer/local/fit", "no") >= unfit_long)
+        peer_unfit_long=_since(place, "peer/local/fit", "no") >= unfit_long,
+    )
 
 
 def _since(place: Place, name: str, value: str) -> float:
@@ -82,12 +97,32 @@ def is_proven(place: Place) -> bool:
 def vm_facts(place: Place, name: str, home: str) -> VmFacts:
     """Everything that is known about one VM, as it is now."""
     run, state = place.run, place.state
-    me = Copy(Drbd.parse(run.read(f"drbd/{name}")), run.has(f"even/{name}"), run.has(f"yields/{name}"),
-              run.has(f"claim/{name}"), state.has(f"ahead/{name}"), run.has(f"local/running/{name}"))
-    peer = Copy(Drbd.parse(run.read(f"peer/drbd/{name}")), run.has(f"peer/even/{name}"),
-                run.has(f"peer/yields/{name}"), run.has(f"peer/claim/{name}"), run.has(f"peer/ahead/{name}"),
-                run.has(f"peer/local/running/{name}"))
-    return VmFacts(name, home == place.config.me.name, me, peer, stopped=word(place, f"stopped/{name}").yes,
-                   failed=run.has(f"local/failed/{name}"), off=run.has(f"local/off/{name}"),
-                   pending=run.has(f"pending/{name}"), split=state.has(f"split-brain/{name}"),
-                   handler=run.locked(f"lock/fence-{name}"), drbd_age=run.age(f"drbd/{name}") or 0.0)
+    me = Copy(
+        Drbd.parse(run.read(f"drbd/{name}")),
+        run.has(f"even/{name}"),
+        run.has(f"yields/{name}"),
+        run.has(f"claim/{name}"),
+        state.has(f"ahead/{name}"),
+        run.has(f"local/running/{name}"),
+    )
+    peer = Copy(
+        Drbd.parse(run.read(f"peer/drbd/{name}")),
+        run.has(f"peer/even/{name}"),
+        run.has(f"peer/yields/{name}"),
+        run.has(f"peer/claim/{name}"),
+        run.has(f"peer/ahead/{name}"),
+        run.has(f"peer/local/running/{name}"),
+    )
+    return VmFacts(
+        name,
+        home == place.config.me.name,
+        me,
+        peer,
+        stopped=word(place, f"stopped/{name}").yes,
+        failed=run.has(f"local/failed/{name}"),
+        off=run.has(f"local/off/{name}"),
+        pending=run.has(f"pending/{name}"),
+        split=state.has(f"split-brain/{name}"),
+        handler=run.locked(f"lock/fence-{name}"),
+        drbd_age=run.age(f"drbd/{name}") or 0.0,
+    )

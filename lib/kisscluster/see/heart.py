@@ -8,7 +8,7 @@ from kisscluster.decide.facts import Links
 from kisscluster.see.protocol import Payload
 
 NETWORKS = ("storage", "production")
-REMEMBERED = 4           # boot ids of the peer that we echo; the proven one is never forgotten
+REMEMBERED = 4  # boot ids of the peer that we echo; the proven one is never forgotten
 RETIRED = 64
 
 
@@ -25,7 +25,7 @@ class Times:
 class Path:
     """One network towards the peer."""
 
-    heard_at: float | None = None          # when the last datagram arrived that counts
+    heard_at: float | None = None  # when the last datagram arrived that counts
     peer_hears: bool = False
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -49,22 +49,22 @@ class Heart:
         self.me, self.peer = names
         self.boot = boot
         self.seq = 0
-        self.sent: list[tuple[int, float]] = []      # (seq, when) of the last deadtime
-        self.floor = 1                               # an echo below this proves nothing any more
+        self.sent: list[tuple[int, float]] = []  # (seq, when) of the last deadtime
+        self.floor = 1  # an echo below this proves nothing any more
         self.paths = {network: Path() for network in NETWORKS}
         self.peer_boot = ""
         self.peer_seq = -1
         self.retired: list[str] = []
-        self.told: dict[str, str] = {}               # the peer's facts in its last words
-        self.told_echo = -1                          # ... which were said after it had heard this seq of ours
-        self.since: dict[str, int] = {}              # VM: a word about it must echo at least this seq
+        self.told: dict[str, str] = {}  # the peer's facts in its last words
+        self.told_echo = -1  # ... which were said after it had heard this seq of ours
+        self.since: dict[str, int] = {}  # VM: a word about it must echo at least this seq
         self.local: dict[str, str] = {}
         self.switch = Asked()
-        self.machine = Asked()                       # the peer's own addresses
-        self.confirmed: set[float] = set()           # pings of the switch sent after the peer fell silent
+        self.machine = Asked()  # the peer's own addresses
+        self.confirmed: set[float] = set()  # pings of the switch sent after the peer fell silent
         self.silent_since: float | None = now
         self.drbd_connected = False
-        self.started = now                           # of this run, or when the last standstill ended
+        self.started = now  # of this run, or when the last standstill ended
         self.looped = now
         self.spoken = now
         self.unbroken = False
@@ -174,12 +174,15 @@ class Heart:
 
     def links(self, now: float) -> Links:
         """The line of the file `links`."""
-        return Links(storage=self.up(now, "storage"), production=self.up(now, "production"),
-                     ping=self.ping_up(now),
-                     trace=self.machine.within(now, self.times.deadtime) or self.drbd_connected,
-                     unbroken=self.unbroken,
-                     steady=self.lan_since is not None and now - self.lan_since >= self.times.settle,
-                     starting=now - self.started < self.times.deadtime)
+        return Links(
+            storage=self.up(now, "storage"),
+            production=self.up(now, "production"),
+            ping=self.ping_up(now),
+            trace=self.machine.within(now, self.times.deadtime) or self.drbd_connected,
+            unbroken=self.unbroken,
+            steady=self.lan_since is not None and now - self.lan_since >= self.times.settle,
+            starting=now - self.started < self.times.deadtime,
+        )
 
     def answered(self, target: str, sent: float) -> None:
         """A ping that was sent then came back, from the switch or from one of the peer's addresses."""
@@ -190,8 +193,11 @@ class Heart:
 
     def peer_facts(self) -> dict[str, str]:
         """The peer's last words, without those about a VM that are older than the last change here."""
-        return {name: value for name, value in self.told.items()
-                if name.startswith(("local/", "decision")) or self.knows(name.partition("/")[2])}
+        return {
+            name: value
+            for name, value in self.told.items()
+            if name.startswith(("local/", "decision")) or self.knows(name.partition("/")[2])
+        }
 
     def knows(self, vm: str) -> bool:
         """Are the peer's words about this VM newer than the last change here?"""
@@ -201,8 +207,10 @@ class Heart:
         """The datagrams to send now, one a network."""
         self.seq += 1
         self.sent.append((self.seq, now))
-        return [Payload(self.cluster, self.me, network, self.boot, self.seq, self._hears(now, path), path.seen, facts)
-                for network, path in self.paths.items()]
+        return [
+            Payload(self.cluster, self.me, network, self.boot, self.seq, self._hears(now, path), path.seen, facts)
+            for network, path in self.paths.items()
+        ]
 
     def _hears(self, now: float, path: Path) -> bool:
         return path.heard_at is not None and now - path.heard_at < self.times.deadtime

@@ -53,8 +53,11 @@ def read() -> dict[str, Drbd]:
     except OSError:
         return {}
     found = minors(by_res())
-    return {name: Drbd.worst([devices[minor] for minor in numbers])
-            for name, numbers in found.items() if all(minor in devices for minor in numbers)}
+    return {
+        name: Drbd.worst([devices[minor] for minor in numbers])
+        for name, numbers in found.items()
+        if all(minor in devices for minor in numbers)
+    }
 
 
 def volumes(name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 MAGIC = b"KCH1"
 DIGEST = 32
-LARGEST = 60000          # octets; a UDP datagram holds 65507
+LARGEST = 60000  # octets; a UDP datagram holds 65507
 MOST_FACTS = 2000
 LONGEST_FACT = 300
 _BOOT = re.compile(r"[0-9a-f]{32}")
@@ -24,10 +24,10 @@ class Payload:
     cluster: str
     node: str
     network: str
-    boot: str                       # random for each start of the daemon
-    seq: int                        # grows with every datagram of that start, over both networks
-    hears: bool                     # it hears its peer on this network
-    heard: dict[str, int]           # what it last got from its peer on this network: boot id -> seq
+    boot: str  # random for each start of the daemon
+    seq: int  # grows with every datagram of that start, over both networks
+    hears: bool  # it hears its peer on this network
+    heard: dict[str, int]  # what it last got from its peer on this network: boot id -> seq
     facts: dict[str, str]
 
 
@@ -41,7 +41,7 @@ def seal(key: bytes, payload: Payload) -> bytes:
 
 def unseal(key: bytes, datagram: bytes) -> Payload | None:
     """The payload of an authentic and well-formed datagram; nothing is parsed before the HMAC holds."""
-    mac, body = datagram[len(MAGIC):len(MAGIC) + DIGEST], datagram[len(MAGIC) + DIGEST:]
+    mac, body = datagram[len(MAGIC) : len(MAGIC) + DIGEST], datagram[len(MAGIC) + DIGEST :]
     if not datagram.startswith(MAGIC) or len(mac) < DIGEST:
         return None
     if not hmac.compare_digest(mac, hmac.digest(key, MAGIC + body, "sha256")):
@@ -75,5 +75,10 @@ def _is_count(value: Any) -> bool:
 
 def is_fact(name: Any, value: Any) -> bool:
     """May this be told to the peer, and written down from it?"""
-    return (isinstance(name, str) and isinstance(value, str) and len(value) <= LONGEST_FACT
-            and bool(_FACT.fullmatch(name)) and bool(_VALUE.fullmatch(value)))
+    return (
+        isinstance(name, str)
+        and isinstance(value, str)
+        and len(value) <= LONGEST_FACT
+        and bool(_FACT.fullmatch(name))
+        and bool(_VALUE.fullmatch(value))
+    )

@@ -10,7 +10,8 @@ DEB_DIR = build/deb
 
 packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
-parts    = $(wildcard $(addprefix tests/,unit cli lint container))
+# the fast ones first
+parts    = $(wildcard $(addprefix tests/,unit net cli lint container))
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin

@@ -27,9 +27,7 @@ def files() -> list[Path]:
 
 def tool(name: str) -> str:
     """The path of a linter; its absence skips the test on a desk and fails it in CI."""
-    path = os.pathsep.join(
-        [str(ROOT / "build/venv/bin"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
-    )
+    path = os.pathsep.join([str(ROOT / "build/venv/bin"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=path)
     if not found:
         message = f"{name} is not installed: make deps"

@@ -18,9 +18,7 @@ def complete(tmp_path: Path, *words: str) -> list[str]:
     (tmp_path / "vm").mkdir(exist_ok=True)
     for name in ("web1", "web2", "db"):
         (tmp_path / "vm" / f"{name}.conf").touch()
-    line = (
-        f"source {ROOT}/completions/kc; KC_VM_DIR={tmp_path}/vm; COMP_WORDS=({' '.join(map(repr, words))}); "
-    )
+    line = f"source {ROOT}/completions/kc; KC_VM_DIR={tmp_path}/vm; COMP_WORDS=({' '.join(map(repr, words))}); "
     line += f"COMP_CWORD={len(words) - 1}; _kc {words[0]} {words[-1]!r} {words[-2]!r}; "
     line += 'printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=10, check=True)

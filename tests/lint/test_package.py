@@ -116,9 +116,7 @@ def test_version_is_the_same_everywhere() -> None:
 
 
 def test_lintian(deb: Path) -> None:
-    assert (
-        lint(tool("lintian"), "--allow-root", "--tag-display-limit=0", "--fail-on=error,warning", deb) == ""
-    )
+    assert lint(tool("lintian"), "--allow-root", "--tag-display-limit=0", "--fail-on=error,warning", deb) == ""
 
 
 def test_build_is_reproducible(deb: Path, tmp_path: Path) -> None:
@@ -168,9 +166,7 @@ def test_installed_again_and_purged_it_leaves_nothing(machine: Machine) -> None:
     before = machine.files()
     machine.run("dpkg -i /tmp/new.deb && dpkg -i /tmp/new.deb")
     machine.run("kc-keygen && kc-status --version && touch /var/lib/kisscluster/ahead/web1")
-    machine.run(
-        "dpkg -r kisscluster && test -e /etc/kisscluster/secret && test -e /var/lib/kisscluster/ahead/web1"
-    )
+    machine.run("dpkg -r kisscluster && test -e /etc/kisscluster/secret && test -e /var/lib/kisscluster/ahead/web1")
     machine.run("dpkg -P kisscluster")
     assert machine.files() == before
 

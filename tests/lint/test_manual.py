@@ -133,3 +133,10 @@ def test_configuration_pages_tell_the_defaults(page: str, known: dict[str, tuple
         assert entry
         if default and default[1] != "list(":
             assert re.search(rf"[Dd]efault:?\s+(is )?(\.?(Cm|Li|Ic) )?{re.escape(default[1])}\b", entry[1]), key
+
+
+@each_command
+def test_help_and_page_name_the_same_timeout(command: str) -> None:
+    shown = re.search(r"\(default ([\d.]+)\)", lint(ROOT / "bin" / command, "--help"))
+    told = re.search(r"^\.It Fl -timeout .*?^Default: ([\d.]+)\.$", text(man(command)), re.M | re.S)
+    assert shown and told and shown[1] == told[1]

@@ -110,6 +110,12 @@ class Net:
                 element = f'{verb} element bridge lab {name} {{ "{self.port(node, network)}" }}'
                 subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
+    def numb(self, node: str, on: bool) -> None:
+        """All ports of a node neither take nor give anything, and keep their carrier: it stands still."""
+        for network in NETWORKS:
+            state = "0" if on else "3"  # disabled, forwarding
+            self.run("bridge", "link", "set", "dev", self.port(node, network), "state", state)
+
     def switch(self, up: bool) -> None:
         """The production switch loses or gets back its power."""
         self._ip("link", "set", INTERFACES["production"], "up" if up else "down")

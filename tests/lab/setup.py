@@ -12,6 +12,7 @@ from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH, VMS, Pair
 
 CONFIG = "/etc/kisscluster/kisscluster.conf"
 SECRET = "/etc/kisscluster/secret"
+HANDLER = "/usr/bin/kc-fence-peer"
 SECTOR = 512
 
 RESOURCE = """\
@@ -86,13 +87,21 @@ def count_on(sectors: bytes) -> int:
 def write_config(pair: Pair, disks: Mapping[str, str], **changes: object) -> None:
     """Write /etc/kisscluster and /etc/drbd.d into both nodes; disks: what is under DRBD, for each VM."""
     secret = _secret(pair)
+    write_resources(pair, disks)
     for node in NODES:
-        pair.run(node, "install -d -m 0755 /etc/kisscluster/vm /etc/drbd.d")
+        pair.run(node, "install -d -m 0755 /etc/kisscluster/vm")
         pair.write(node, CONFIG, kisscluster_conf(**changes))
         pair.write(node, SECRET, secret, mode=0o600)
-        for vm, disk in disks.items():
+        for vm in disks:
             pair.write(node, f"/etc/kisscluster/vm/{vm}.conf", vm_conf(vm))
-            pair.write(node, f"/etc/drbd.d/{vm}.res", drbd_resource(vm, disk))
+
+
+def write_resources(pair: Pair, disks: Mapping[str, str], handler: str = HANDLER) -> None:
+    """Write only /etc/drbd.d, with that fence-peer handler."""
+    for node in NODES:
+        for vm, disk in disks.items():
+            text = drbd_resource(vm, disk).replace(HANDLER, handler)
+            pair.write(node, f"/etc/drbd.d/{vm}.res", text)
 
 
 def _secret(pair: Pair) -> str:

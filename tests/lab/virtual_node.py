@@ -23,6 +23,7 @@ MEMORY = 768
 NETWORK_BYTE: dict[Network, int] = {"production": 1, "storage": 2}
 CMDLINE = (
     "console=ttyS0 quiet loglevel=4 net.ifnames=0 systemd.show_status=0 systemd.hostname={name} "
+    "systemd.machine_id={machine:032x} "
     "tsc=reliable no_timer_check nokaslr mitigations=off audit=0 apparmor=0 cryptomgr.notests panic=5"
 )
 
@@ -181,7 +182,7 @@ def command_line(name: str, number: int, directory: Path, base: Base, disks: Seq
                  taps: Mapping[Network, str]) -> list[str]:
     """QEMU's arguments for one node; its state in memory fits only the same arguments."""
     words = [*machine(accelerator(base)), "-name", name, "-kernel", str(base.kernel), "-initrd", str(base.initrd),
-             "-append", CMDLINE.format(name=name), "-serial", f"file:{directory / 'console.log'}",
+             "-append", CMDLINE.format(name=name, machine=number), "-serial", f"file:{directory / 'console.log'}",
              "-qmp", f"unix:{directory / 'qmp.sock'},server=on,wait=off", "-device", "virtio-serial-pci"]
     for kind in ("run", "dots"):
         words += ["-chardev", f"socket,id={kind},path={directory / kind}.sock,server=on,wait=off",

@@ -1,0 +1,155 @@
+"""The container pair: two systemd nodes in their own namespaces, with a stand-in for DRBD, up in a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.lab import build, container_root, isolate, pair, setup
+from tests.lab.container_node import Node
+from tests.lab.net import Net
+from tests.lab.pair import NODES, VMS, Dots, Network
+from tests.lab.serial import Collector
+
+DISK_MEBIBYTES = 2
+DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
+
+
+class ContainerPair:
+    """A Pair whose nodes are containers. Without a deb the nodes have no KISScluster: the laboratory alone."""
+
+    def __init__(self, deb: Path | None) -> None:
+        isolate.enter()
+        container_root.sweep()
+        lowers = container_root.layers(deb)
+        self.base = build.lab_dir() / f"run-{os.getpid()}"
+        self.base.mkdir(exist_ok=True)
+        isolate.on_exit(self.close)
+        subprocess.run(["mount", "-t", "tmpfs", "lab", str(self.base)], check=True)
+        self.net = Net()
+        self.nodes = {name: Node(name, self.base / name, lowers, self.net) for name in NODES}
+        self._make_disks()
+        self._closing = threading.Event()
+        self.collector = Collector(lambda node, vm: self.nodes[node].inside(f"/run/kisscluster/vm/{vm}/serial"))
+        self._together(Node.boot)
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def _make_disks(self) -> None:
+        for vm in VMS:
+            meta = {"current": 0x1000 + VMS[vm].minor * 2, "bitmap": 0, "history": [0, 0], "consistent": True,
+                    "up_to_date": True, "peer_outdated": False, "primary": False, "dirty": []}
+            for node in self.nodes.values():
+                disk = node.root / DISKS[vm].lstrip("/")
+                disk.parent.mkdir(parents=True, exist_ok=True)
+                disk.write_bytes(setup.guest_disk(DISK_MEBIBYTES))
+                disk.with_name(disk.name + ".meta").write_text(json.dumps(meta))
+
+    def _together(self, action: Callable[[Node], None]) -> None:
+        errors: list[BaseException] = []
+
+        def guarded(node: Node) -> None:
+            try:
+                action(node)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=guarded, args=[node]) for node in self.nodes.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def _watch(self) -> None:
+        """A node that wrote to its sysrq-trigger, or called reboot(2), is power-cycled."""
+        while not self._closing.wait(0.02):
+            for node in self.nodes.values():
+                node.obey_sysrq()
+
+    # The Pair
+
+    def run(self, node: str, command: str, timeout: float = 30, check: bool = True
+            ) -> subprocess.CompletedProcess[str]:
+        """Run a shell command as root inside a node."""
+        return self.nodes[node].run(command, timeout, check)
+
+    def write(self, node: str, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file inside a node."""
+        self.nodes[node].run(f"install -D -m {mode:o} /dev/stdin '{path}'", stdin=text)
+
+    def read(self, node: str, path: str) -> str:
+        """Read a file inside a node."""
+        return self.nodes[node].run(f"cat '{path}'").stdout
+
+    def power_off(self, node: str) -> None:
+        """Pull the plug."""
+        self.nodes[node].kill()
+
+    def power_on(self, node: str) -> None:
+        """Boot again; returns when commands can be run."""
+        self.nodes[node].boot()
+
+    def pause(self, node: str) -> None:
+        """The whole node stands still and answers nothing."""
+        self.nodes[node].freeze(True)
+
+    def resume(self, node: str) -> None:
+        """It goes on as if nothing had been."""
+        self.nodes[node].freeze(False)
+
+    def cable(self, node: str, network: Network, up: bool) -> None:
+        """Pull a cable out (the node sees its carrier go) or put it back."""
+        self.net.cable(node, network, up)
+
+    def silence(self, node: str, network: Network, on: bool) -> None:
+        """Packets of that link vanish without a trace, or do not any more."""
+        self.net.silence(node, network, on)
+
+    def switch(self, up: bool) -> None:
+        """The production switch dies or comes back."""
+        self.net.switch(up)
+
+    def dots(self, vm: str) -> Dots:
+        """What a guest printed so far."""
+        return self.collector.dots[vm]
+
+    def counter(self, node: str, vm: str) -> int:
+        """The counter on that node's copy of the guest's disk."""
+        with (self.nodes[node].root / DISKS[vm].lstrip("/")).open("rb") as disk:
+            return setup.count_on(disk.read(1024))
+
+    def wait(self, predicate: Callable[[], object], timeout: float, what: str) -> float:
+        """Wait until a predicate holds."""
+        return pair.wait(predicate, timeout, what)
+
+    def journal(self, node: str, lines: int = 200) -> str:
+        """The end of a node's journal, also of a dead one."""
+        directory = self.nodes[node].root / "var/log/journal"
+        command = ["journalctl", "-D", str(directory), "--no-pager", "-o", "short-precise", "-n", str(lines)]
+        return subprocess.run(command, capture_output=True, text=True).stdout
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        isolate.forget(self.close)
+        if hasattr(self, "collector"):
+            self._closing.set()
+            self.collector.close()
+        for node in getattr(self, "nodes", {}).values():
+            node.close()
+        if hasattr(self, "net"):
+            self.net.close()
+        subprocess.run(["umount", "-l", str(self.base)], check=False, capture_output=True)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+def started() -> float:
+    """The host's monotonic clock, as dots carry it."""
+    return time.monotonic()

@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+
 from tests.net.hearts import NODES, PRODUCTION, STORAGE, Hearts, wait
 
 APART = " 10: cs:WFConnection ro:Secondary/Unknown ds:UpToDate/DUnknown C r-----\n"
@@ -176,7 +177,7 @@ def test_full_run(healthy: Hearts) -> None:
     """No space: nothing is lost but freshness, and all is well again when there is some."""
     run = healthy.path("node1", "")
     healthy.kill("node1")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k,nr_inodes=40", "none", str(run)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(run)], check=True)
     try:
         filler = run / "filler"
         with open(filler, "wb", buffering=0) as stream:

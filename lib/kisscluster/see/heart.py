@@ -26,7 +26,7 @@ class Path:
     """One network towards the peer."""
 
     heard_at: float | None = None  # when the last datagram arrived that counts
-    peer_hears: bool = False
+    echoed: float = 0.0  # when we had sent what the peer last heard from us here
     seen: dict[str, int] = field(default_factory=dict)
 
 
@@ -86,7 +86,7 @@ class Heart:
         echo = said.heard.get(self.boot, -1)
         if echo < self.floor:
             return False
-        path.heard_at, path.peer_hears = now, said.hears
+        path.heard_at, path.echoed = now, dict(self.sent).get(echo, 0.0)
         self.spoken, self.unbroken = now, True
         return self._listen(said, echo)
 
@@ -114,7 +114,7 @@ class Heart:
         if now - self.looped > self.times.deadtime / 2:
             self._stood_still(now)
         self.looped = now
-        self.sent = [(seq, when) for seq, when in self.sent if now - when < self.times.deadtime]
+        self.sent = [(seq, when) for seq, when in self.sent if now - when < self.patience]
         self.floor = max(self.floor, self.sent[0][0] if self.sent else self.seq + 1)
         self.look(local)
         self.drbd_connected = any(name.startswith("drbd/") and _speaks(value) for name, value in local.items())
@@ -156,9 +156,16 @@ class Heart:
 
     # -- what is published
 
+    @property
+    def patience(self) -> float:
+        """How old our datagram may be that the peer heard last: it is an interval old in the best of times."""
+        return self.times.deadtime + self.times.interval
+
     def up(self, now: float, network: str) -> bool:
+        """We hear the peer there, and what it says shows that it hears us there."""
         path = self.paths[network]
-        return path.heard_at is not None and now - path.heard_at < self.times.deadtime and path.peer_hears
+        heard = path.heard_at is not None and now - path.heard_at < self.times.deadtime
+        return heard and now - path.echoed < self.patience
 
     def alive(self, now: float) -> bool:
         return any(self.up(now, network) for network in NETWORKS)
@@ -208,12 +215,9 @@ class Heart:
         self.seq += 1
         self.sent.append((self.seq, now))
         return [
-            Payload(self.cluster, self.me, network, self.boot, self.seq, self._hears(now, path), path.seen, facts)
+            Payload(self.cluster, self.me, network, self.boot, self.seq, dict(path.seen), facts)
             for network, path in self.paths.items()
         ]
-
-    def _hears(self, now: float, path: Path) -> bool:
-        return path.heard_at is not None and now - path.heard_at < self.times.deadtime
 
 
 def _speaks(line: str) -> bool:

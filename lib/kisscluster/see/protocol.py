@@ -26,7 +26,6 @@ class Payload:
     network: str
     boot: str  # random for each start of the daemon
     seq: int  # grows with every datagram of that start, over both networks
-    hears: bool  # it hears its peer on this network
     heard: dict[str, int]  # what it last got from its peer on this network: boot id -> seq
     facts: dict[str, str]
 
@@ -59,7 +58,7 @@ def _checked(said: Any) -> Payload | None:
     strings = [said[name] for name in ("cluster", "node", "network", "boot")]
     if not all(isinstance(text, str) and len(text) <= 64 for text in strings) or not _BOOT.fullmatch(said["boot"]):
         return None
-    if not _is_count(said["seq"]) or not isinstance(said["hears"], bool):
+    if not _is_count(said["seq"]):
         return None
     heard, facts = said["heard"], said["facts"]
     if not isinstance(heard, dict) or len(heard) > 8 or not all(map(_is_count, heard.values())):

@@ -1,0 +1,60 @@
+"""What is done for a VM by a decision."""
+
+import pytest
+
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.plan import plan
+from kisscluster.decide.quorum import decide
+from tests.unit import facts as f
+from tests.unit.facts import copy, node, vm
+
+STANDBY = node(me={"standby": True})
+GONE_ON = copy("WFConnection Primary/Unknown UpToDate/Outdated r", ahead=True)
+
+
+def verbs(where: NodeFacts, what: VmFacts) -> list[str]:
+    return [action.verb for action in plan(decide(where), where, [what], patience=6)]
+
+
+@pytest.mark.parametrize(("where", "what", "expected"), [
+    (node(), vm(), ["start"]),
+    (node(), vm(f.PRIMARY, running=True), []),
+    (node(), vm(at_home=False), []),
+    (node(), vm(f.PEER_PRIMARY), []),                                         # it runs there: not our failback
+    (node(), vm(stopped=True), []),
+    (node(), vm(failed=True), []),
+    (node(), vm(f.PRIMARY, running=True, stopped=True), ["stop"]),
+    (node(), vm(None), ["adjust"]),
+    (node(), vm(f.PRIMARY), ["start"]),                                       # half done
+    (node(maintenance=True), vm(f.PRIMARY), ["start"]),
+    (node(maintenance=True), vm(), []),
+    (node(f.DEAD), vm(f.APART, even=True, at_home=False), ["start"]),
+    (node(f.DEAD), vm(f.APART, at_home=False), ["promote"]),
+    (node(f.ISOLATED), vm(f.APART, even=True), []),
+    (node(f.ISOLATED), vm(f.FROZEN, running=True), []),
+    (node(), vm(f.APART), ["promote"]),
+    (STANDBY, vm(f.PRIMARY, running=True), ["stop"]),
+    (STANDBY, vm(f.ALONE, running=True, ahead=True), []),                     # the only good copy stays
+    (STANDBY, vm(), []),
+    (STANDBY, vm(f.PRIMARY), ["demote"]),
+    (node(), vm(f.EVEN, copy(f.EVEN), ahead=True, at_home=False), ["level"]),
+    (node(), vm("SyncTarget Secondary/Primary Inconsistent/UpToDate r", ahead=True, at_home=False), ["level"]),
+    (node(), vm(f.APART, GONE_ON, yields=True), ["outdate"]),
+    (node(), vm(f.APART, GONE_ON, yields=True, ahead=True), []),
+    (node(), vm(f.OUTDATED, GONE_ON, yields=True), []),
+    (node(), vm("StandAlone Secondary/Unknown UpToDate/DUnknown r", at_home=False), ["adjust"]),
+    (node(), vm("StandAlone Secondary/Unknown UpToDate/DUnknown r", at_home=False, split=True), []),
+    (node(f.ISOLATED), vm("StandAlone Secondary/Unknown UpToDate/DUnknown r"), []),
+    (node(), vm(f.FROZEN, running=True, drbd_age=7), ["adjust"]),
+    (node(), vm(f.FROZEN, running=True, drbd_age=5), []),
+    (node(), vm(f.FROZEN, running=True, drbd_age=7, handler=True), []),
+    (node(), vm(claim=True, at_home=False), ["release"]),
+    (node(), vm(f.APART, claim=True, pending=True), ["promote"]),
+    (node(), vm(f.PRIMARY, running=True, pending=True), ["clear"]),
+    (node(), vm(f.PRIMARY, copy(f.PRIMARY, running=True), at_home=False, running=True), ["stop"]),
+    (node(), vm(f.PRIMARY, copy(f.PRIMARY, running=True), running=True), []),
+    (node(stale="no heartbeat"), vm(None), []),
+    (node(stale="no heartbeat"), vm(f.PRIMARY, running=True), []),
+])
+def test_plan(where: NodeFacts, what: VmFacts, expected: list[str]) -> None:
+    assert verbs(where, what) == expected

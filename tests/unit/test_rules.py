@@ -1,0 +1,112 @@
+"""Go alone, give up, promote, answer the kernel: every rule marked (*) has its counterexample here."""
+
+import pytest
+
+from kisscluster.decide import fence, promote
+from kisscluster.decide.facts import Links, NodeFacts, VmFacts
+from kisscluster.decide.fence import answer
+from kisscluster.decide.promote import verdict
+from kisscluster.decide.rules import belongs_here, may_give_up, may_go_alone, overtaken
+from tests.unit import facts as f
+from tests.unit.facts import copy, node, vm
+
+BROKEN = Links(storage=False, production=False, trace=False, unbroken=False)
+
+
+@pytest.mark.parametrize(("where", "what", "yes"), [
+    (node(f.DEAD), vm(f.APART, even=True), True),
+    (node(f.DEAD), vm(f.APART), False),                                   # storage cut, later the peer dies
+    (node(BROKEN), vm(f.APART, even=True), False),                        # woke up beside a peer that died
+    (node(f.SILENT), vm(f.APART, even=True), False),                      # only its heartbeat is dead
+    (node(f.ISOLATED), vm(f.APART, even=True), False),                    # it is I who is cut off
+    (node(f.DEAD, fence=True), vm(f.APART, even=True), False),            # a fence command must say so first
+    (node(f.DEAD, fence=True, proven=True), vm(f.APART, even=True), True),
+    (node(f.DEAD), vm(f.APART, even=True, yields=True), False),           # I gave my word
+    (node(), vm(f.APART, copy(yields=True)), True),
+    (node(), vm(f.APART, copy(yields=True), yields=True), False),
+    (node(f.DEAD), vm(f.APART, copy(yields=True)), False),                # a dead peer's word is no word
+    (node(), vm(f.APART, even=True), False),
+    (node(f.ISOLATED), vm(f.APART, ahead=True), True),                    # the last survivor, rebooted
+    (node(stale="no heartbeat"), vm(f.APART, ahead=True), False),
+    (node(Links(starting=True)), vm(f.APART, ahead=True), False),
+])
+def test_alone(where: NodeFacts, what: VmFacts, yes: bool) -> None:
+    assert may_go_alone(where, what) is yes
+
+
+@pytest.mark.parametrize(("where", "what", "yes"), [
+    (node(), vm(f.PRIMARY), True),
+    (node(peer={"fit": False}), vm(f.PRIMARY), False),
+    (node(me={"config": "a"}, peer={"config": "b"}), vm(f.PRIMARY), False),
+    (node(f.SILENT), vm(f.PRIMARY), False),
+    (node(), vm(f.ALONE), False),
+    (node(), vm("SyncSource Primary/Secondary UpToDate/Inconsistent r"), False),
+])
+def test_give_up(where: NodeFacts, what: VmFacts, yes: bool) -> None:
+    assert may_give_up(where, what) is yes
+
+
+@pytest.mark.parametrize(("word", "what", "yes"), [
+    ("all", vm(at_home=False), True), ("none", vm(), False), ("hold", vm(), False),
+    ("home", vm(), True), ("home", vm(at_home=False), False),
+    ("home", vm(f.APART, copy(ahead=True)), False), ("home", vm(f.APART, ahead=True, at_home=False), True),
+    ("home", vm(f.APART, copy(ahead=True), ahead=True), True),
+])
+def test_belongs(word: str, what: VmFacts, yes: bool) -> None:
+    assert belongs_here(word, what) is yes
+
+
+@pytest.mark.parametrize(("where", "what", "word"), [
+    (node(), vm(f.PRIMARY), promote.DONE),
+    (node(), vm(), promote.GO),
+    (node(), vm(f.PEER_PRIMARY), promote.REFUSE),
+    (node(), vm(f.EVEN, copy("WFConnection Primary/Unknown UpToDate/DUnknown s")), promote.REFUSE),
+    (node(stale="dead"), vm(), promote.WAIT),
+    (node(), vm(None), promote.WAIT),
+    (node(f.DEAD), vm(f.OUTDATED, even=True), promote.STALE_COPY),
+    (node(f.DEAD), vm("WFConnection Secondary/Unknown Inconsistent/DUnknown r", ahead=True), promote.STALE_COPY),
+    (node(f.DEAD), vm(f.APART, even=True), promote.GO_ALONE),
+    (node(), vm(f.APART), promote.CLAIM),
+    (node(), vm(f.APART, copy(f.FROZEN)), promote.REFUSE),
+    (node(), vm(f.APART, copy(f.APART, ahead=True)), promote.WAIT),
+    (node(f.DEAD), vm(f.APART), promote.CLAIM),
+])
+def test_promotion(where: NodeFacts, what: VmFacts, word: str) -> None:
+    assert verdict(where, what).word == word
+
+
+@pytest.mark.parametrize(("where", "what", "promoting", "code"), [
+    (node(), vm(f.FROZEN, copy(yields=True)), False, 4),
+    (node(f.DEAD), vm(f.FROZEN, even=True), False, 5),
+    (node(f.DEAD, fence=True, proven=True), vm(f.FROZEN, even=True), False, 7),
+    (node(), vm(f.FROZEN), False, fence.WAIT),
+    (node(f.ISOLATED), vm(f.FROZEN, even=True), False, fence.WAIT),
+    (node(), vm(f.FROZEN, copy(ahead=True)), False, fence.RESET),
+    (node(f.ISOLATED), vm(f.FROZEN, copy(ahead=True)), False, fence.WAIT),      # its last word: it must speak
+    (node(), vm(f.FROZEN, copy(ahead=True), ahead=True), False, 5),
+    (node(), vm(f.ALONE), False, fence.OVER),
+    (node(), vm(f.PRIMARY), False, fence.OVER),
+    (node(f.DEAD), vm(f.APART, even=True), True, 5),
+    (node(), vm(f.APART, copy(ahead=True)), True, 1),
+    (node(), vm(f.APART), True, 1),
+    (node(f.DEAD), vm(f.CONSISTENT), True, 1),
+    (node(f.DEAD), vm(f.CONSISTENT, ahead=True), True, 4),
+    (node(f.DEAD, fence=True, proven=True), vm(f.CONSISTENT, ahead=True), True, 4),   # never 7 for Consistent
+])
+def test_fence_peer(where: NodeFacts, what: VmFacts, promoting: bool, code: int) -> None:
+    assert answer(where, what, promoting) == code
+
+
+def test_never_six() -> None:
+    """6 would spoil our copy when the peer's may be lost next."""
+    for where in (node(), node(f.DEAD), node(f.ISOLATED), node(f.SILENT)):
+        for mine in (f.FROZEN, f.APART, f.CONSISTENT, f.OUTDATED):
+            for peer in (copy(), copy(f.PRIMARY, ahead=True), copy(yields=True)):
+                for promoting in (True, False):
+                    assert answer(where, vm(mine, peer), promoting) != 6
+
+
+def test_overtaken_needs_a_living_peer() -> None:
+    assert overtaken(node(), vm(f.FROZEN, copy(ahead=True)))
+    assert not overtaken(node(f.DEAD), vm(f.FROZEN, copy(ahead=True)))
+    assert not overtaken(node(), vm(f.FROZEN, copy(ahead=True), ahead=True))

@@ -101,12 +101,14 @@ def ended(call: Call, vm: Vm) -> int:
     for index in range(len(vm.bridge)):
         if os.path.exists(f"/sys/class/net/{qemu.tap(vm.name, index)}"):
             call.doer.do("ip", "link", "delete", qemu.tap(vm.name, index))
-    clean = os.environ.get("SERVICE_RESULT") == "success" and os.environ.get("EXIT_STATUS") == "0"
+    clean = os.environ.get("SERVICE_RESULT") == "success"
     asked = call.remove(call.run, f"local/stopping/{vm.name}")
     if clean and not asked and call.run.has(f"local/running/{vm.name}"):
         call.talk(f"{vm.name}: the guest switched itself off; start it again with: kc-vm-start {vm.name}")
         call.write(call.run, f"local/off/{vm.name}", "")
-    call.remove(call.run, f"local/running/{vm.name}")
+    # after a failure systemd starts it again, and kc-vm-failed@ takes the mark away when it does not
+    if clean or asked:
+        call.remove(call.run, f"local/running/{vm.name}")
     call.wake("failover")
     return Exit.OK
 

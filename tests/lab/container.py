@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab import build, container_root, isolate, pair, setup
-from tests.lab.container_node import Node
+from tests.lab.container_node import BOOT_SECONDS, Node
 from tests.lab.net import Net
 from tests.lab.pair import NODES, VMS, Dots, Network
 from tests.lab.serial import Collector
@@ -30,16 +29,23 @@ class ContainerPair:
         lowers = container_root.layers(deb)
         self.base = build.lab_dir() / f"run-{os.getpid()}"
         self.base.mkdir(exist_ok=True)
-        isolate.on_exit(self.close)
         subprocess.run(["mount", "-t", "tmpfs", "lab", str(self.base)], check=True)
         self.net = Net()
+        isolate.on_exit(self.close)
         self.nodes = {name: Node(name, self.base / name, lowers, self.net) for name in NODES}
-        self._make_disks()
         self._closing = threading.Event()
         self.collector = Collector(lambda node, vm: self.nodes[node].inside(f"/run/kisscluster/vm/{vm}/serial"))
-        self._together(Node.boot)
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
+        self.renew()
+
+    def renew(self) -> None:
+        """Both nodes as new, every fault healed, both booted."""
+        self._together(Node.renew)
+        self.net.heal()
+        self.collector.forget()
+        self._make_disks()
+        self._together(Node.boot)
 
     def _make_disks(self) -> None:
         for vm in VMS:
@@ -141,6 +147,7 @@ class ContainerPair:
         isolate.forget(self.close)
         if hasattr(self, "collector"):
             self._closing.set()
+            self._watcher.join(BOOT_SECONDS)
             self.collector.close()
         for node in getattr(self, "nodes", {}).values():
             node.close()
@@ -148,8 +155,3 @@ class ContainerPair:
             self.net.close()
         subprocess.run(["umount", "-l", str(self.base)], check=False, capture_output=True)
         shutil.rmtree(self.base, ignore_errors=True)
-
-
-def started() -> float:
-    """The host's monotonic clock, as dots carry it."""
-    return time.monotonic()

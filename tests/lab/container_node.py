@@ -23,7 +23,11 @@ INIT = """\
 if test -e /proc/sysrq-trigger; then
   mount --bind /lab/sysrq /proc/sysrq-trigger && test /lab/sysrq -ef /proc/sysrq-trigger || exit 1
 fi
-exec /usr/lib/systemd/systemd
+mkdir -p /dev/net
+test -e /dev/net/tun || mknod /dev/net/tun c 10 200
+test -e /dev/fuse || mknod /dev/fuse c 10 229
+chmod 0666 /dev/net/tun /dev/fuse || exit 1
+exec setpriv --pdeathsig KILL /usr/lib/systemd/systemd
 """
 
 
@@ -31,19 +35,28 @@ class Node:
     """A node that can be booted, killed and frozen; its root survives."""
 
     def __init__(self, name: str, base: Path, lowers: list[Path], net: Net) -> None:
-        self.name, self.base, self.net = name, base, net
-        self.root = container_root.mount_overlay(base, lowers)
+        self.name, self.base, self.lowers, self.net = name, base, lowers, net
         self.process: subprocess.Popen[bytes] | None = None
-        self.leader = 0
+        self.leader = self.boots = 0
         self.lock = threading.RLock()
         self.groups = [top / f"kclab-{os.getpid()}-{name}" for top in container_root.cgroup_roots()]
-        self._prepare()
+        self.root = base / "root"
+        self.sysrq = base / "lab/sysrq"
+        self.renew()
+
+    def renew(self) -> None:
+        """Off, and its disk as it was when the package had just been installed."""
+        with self.lock:
+            self.kill()
+            subprocess.run(["umount", str(self.root)], check=False, capture_output=True)
+            shutil.rmtree(self.base, ignore_errors=True)
+            container_root.mount_overlay(self.base, self.lowers)
+            self._prepare()
 
     def _prepare(self) -> None:
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
         (self.root / "etc/machine-id").write_text(f"{self.name.encode().hex():0>32}\n")
         (self.base / "lab").mkdir()
-        self.sysrq = self.base / "lab/sysrq"
         self.sysrq.write_text("")
         (self.base / "lab/init").write_text(INIT)
         (self.base / "lab/init").chmod(0o755)
@@ -61,20 +74,18 @@ class Node:
                     (group / part).mkdir(parents=True, exist_ok=True)
             command = [
                 "systemd-nspawn", "-q", "-D", str(self.root), "--register=no", "--keep-unit", "-M", self.name,
-                f"--network-namespace-path={netns}", f"--bind={self.base}/lab:/lab", "--bind=/dev/net/tun",
-                "--bind=/dev/fuse", "--console=pipe", "--timezone=off", "--resolv-conf=off", "--link-journal=no",
-                "--capability=CAP_IPC_LOCK", "/lab/init"]
+                f"--network-namespace-path={netns}", f"--bind={self.base}/lab:/lab", "--console=pipe",
+                "--timezone=off", "--resolv-conf=off", "--link-journal=no",
+                "--capability=CAP_IPC_LOCK,CAP_NET_ADMIN", "/lab/init"]
             environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
             with (self.base / "console").open("ab") as log:
-                self.process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                    preexec_fn=lambda: self._enter("nspawn"))
+                self.process = isolate.spawn(command, log, lambda: self._join("nspawn"), environment)
             wait(self._find_leader, BOOT_SECONDS, f"{self.name} starts its systemd", 0.01)
             wait(self.root_path("/run/systemd/private").exists, BOOT_SECONDS, f"{self.name} boots", 0.01)
             self.run("systemctl is-system-running --wait", BOOT_SECONDS, check=False)
+            self.boots += 1
 
-    def _enter(self, part: str) -> None:
-        isolate.die_with_parent()
+    def _join(self, part: str) -> None:
         for group in self.groups:
             (group / part / "cgroup.procs").write_text("0")
 
@@ -99,7 +110,6 @@ class Node:
             for pid in (self.leader, self.process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._write_group("cgroup.kill", "1")
             self._write_group("cgroup.freeze", "0")
             self.process.wait(10)
             self.process = None
@@ -122,6 +132,8 @@ class Node:
         if not self.process or not self.lock.acquire(blocking=False):
             return
         try:
+            if not self.process:
+                return
             wish = self.sysrq.read_text().strip()
             gone = not os.path.exists(f"/proc/{self.leader}")
             if wish or gone:
@@ -154,7 +166,7 @@ class Node:
         line = ["nsenter", "-t", str(self.leader), "-a", "--", "/bin/sh", "-c", command]
         environment = {**container_root.ENVIRONMENT, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
         with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              env=environment, start_new_session=True, preexec_fn=lambda: self._enter("run")
+                              env=environment, start_new_session=True, preexec_fn=lambda: self._join("run")
                               ) as process:
             try:
                 out, err = process.communicate(stdin, timeout)

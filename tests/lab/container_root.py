@@ -26,7 +26,7 @@ sys-fs-fuse-connections.mount systemd-boot-random-seed.service systemd-firstboot
 systemd-hwdb-update.service systemd-journal-catalog-update.service systemd-logind.service
 systemd-modules-load.service systemd-network-generator.service systemd-networkd.service systemd-pcrphase.service
 systemd-random-seed.service systemd-remount-fs.service systemd-resolved.service systemd-sysctl.service
-systemd-timesyncd.service systemd-tmpfiles-clean.timer systemd-tmpfiles-setup-dev-early.service
+systemd-sysusers.service systemd-timesyncd.service systemd-tmpfiles-clean.timer systemd-tmpfiles-setup-dev-early.service
 systemd-tmpfiles-setup-dev.service systemd-udev-trigger.service systemd-udevd.service
 systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-update-done.service
 systemd-update-utmp.service systemd-user-sessions.service tmp.mount
@@ -104,11 +104,11 @@ def _replace(path: Path) -> Path:
 def _install(work: Path, base: Path, deb: Path) -> None:
     (work / "upper").mkdir()
     with overlay(work, [base]) as root:
-        shutil.copy2(deb, root / "tmp" / deb.name)
+        shutil.copy2(deb, root / deb.name)
         command = ["systemd-nspawn", "-q", "-D", str(root), "--register=no", "--keep-unit", "--pipe",
-                   "-E", "DEBIAN_FRONTEND=noninteractive", "dpkg", "-i", f"/tmp/{deb.name}"]
+                   "-E", "DEBIAN_FRONTEND=noninteractive", "dpkg", "-i", f"/{deb.name}"]
         run_logged(command, work / "log", "package into the root")
-        (root / "tmp" / deb.name).unlink()
+        (root / deb.name).unlink()
 
 
 @contextmanager

@@ -5,11 +5,14 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import queue
 import signal
 import subprocess
+import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tests.lab.say import LabError
 
@@ -18,6 +21,9 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _entered: list[int] = []
 _undo: list[Callable[[], None]] = []
+_lock = threading.Lock()
+_launchers: list[threading.Thread] = []
+_to_launch: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
 
 def enter() -> None:
@@ -67,5 +73,33 @@ def undo_all() -> None:
 
 
 def die_with_parent() -> None:
-    """For preexec_fn: the child gets SIGKILL when the process that started it ends in whatever way."""
+    """For preexec_fn: the child gets SIGKILL when the *thread* that started it ends in whatever way."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+def spawn(command: Sequence[str], log: IO[bytes], before: Callable[[], None] = lambda: None,
+          env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a process that dies with this process; before() runs in it just before the command."""
+    def prepare() -> None:
+        die_with_parent()
+        before()
+
+    def start() -> None:
+        started.put(subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, preexec_fn=prepare))
+
+    started: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+    with _lock:
+        if not _launchers or not _launchers[0].is_alive():
+            _launchers[:] = [threading.Thread(target=_launch, daemon=True)]
+            _launchers[0].start()
+    _to_launch.put(start)
+    return started.get(timeout=10)
+
+
+def _launch() -> None:
+    """A thread of its own, since children die with the thread that started them, and this one never ends."""
+    while True:
+        _to_launch.get()()

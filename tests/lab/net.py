@@ -8,6 +8,7 @@ from typing import Literal
 from tests.lab import isolate
 from tests.lab.pair import INTERFACES, NETWORKS, PRODUCTION, STORAGE, SWITCH, Network
 
+BRIDGE = ("type", "bridge", "mcast_snooping", "0")
 Direction = Literal["in", "out", "both"]
 
 RULES = """
@@ -28,6 +29,11 @@ def ip(*arguments: str, netns: str | None = None, check: bool = True) -> None:
         raise RuntimeError(f"ip {' '.join([*where, *arguments])}: {done.stderr.strip()}")
 
 
+def mac(machine: str, network: Network) -> str:
+    """A fixed address: a bridge would else take another one whenever something is plugged in or out."""
+    return f"02:00:{machine.encode().ljust(3)[-3:].hex(':')}:{NETWORKS.index(network):02x}"
+
+
 class Net:
     """The switch, the storage cable, and what is plugged into them.
 
@@ -42,7 +48,8 @@ class Net:
         self.nodes: set[str] = set()
         self._ip("link", "set", "lo", "up")
         for network in NETWORKS:
-            self._ip("link", "add", INTERFACES[network], "type", "bridge", "mcast_snooping", "0")
+            self._ip("link", "add", INTERFACES[network], *BRIDGE)
+            self._ip("link", "set", INTERFACES[network], "address", mac("switch", network))
             self._ip("link", "set", INTERFACES[network], "up")
         self._ip("address", "add", f"{SWITCH}/24", "dev", INTERFACES["production"])
         self.run("nft", "-f", "-", stdin=RULES)
@@ -73,7 +80,8 @@ class Net:
             self._ip("link", "add", port, "type", "veth", "peer", "name", inner, "netns", node)
             self._plug(port, network)
             ip("link", "set", inner, "up", netns=node)
-        ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0", netns=node)
+        ip("link", "add", "br0", *BRIDGE, netns=node)
+        ip("link", "set", "br0", "address", mac(node, "production"), netns=node)
         ip("link", "set", "prod", "master", "br0", netns=node)
         ip("link", "set", "br0", "up", netns=node)
         ip("address", "add", f"{PRODUCTION[node]}/24", "dev", "br0", netns=node)

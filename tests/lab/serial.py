@@ -30,6 +30,10 @@ class Collector:
         """Leave a guest's serial port to somebody else for a while: it serves one client at a time."""
         (self.deaf.discard if on else self.deaf.add)(vm)
 
+    def forget(self) -> None:
+        """The guests begin anew."""
+        self.dots = {vm: Dots() for vm in VMS}
+
     def _collect(self) -> None:
         while not self._closing.is_set():
             self._connect()

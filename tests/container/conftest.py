@@ -1,0 +1,80 @@
+"""Fixtures of the container pair: `lab` is two bare nodes, `cluster` a healthy KISScluster on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import package, setup
+from tests.lab.container import DISKS, ContainerPair
+from tests.lab.pair import NODES, VMS
+
+SETTLE = 3
+JOURNAL_LINES = 150
+_pairs: list[ContainerPair] = []
+
+
+@pytest.fixture(scope="session")
+def containers() -> Iterator[ContainerPair]:
+    """The one pair of this session."""
+    pair = ContainerPair(package.deb())
+    _pairs.append(pair)
+    yield pair
+    _pairs.clear()
+    pair.close()
+
+
+@pytest.fixture
+def lab(containers: ContainerPair) -> ContainerPair:
+    """Two nodes fresh from the installation, their disks up; KISScluster is not started."""
+    containers.renew()
+    setup.write_resources(containers, DISKS, handler="exit $(cat /etc/fence-answer)")
+    for node in NODES:
+        containers.write(node, "/etc/fence-answer", "1")
+        containers.run(node, "drbdadm adjust all")
+    containers.wait(lambda: connected(containers), 5, "the disks are connected")
+    return containers
+
+
+@pytest.fixture
+def cluster(containers: ContainerPair) -> ContainerPair:
+    """A pair that is well, its guests at home; one that the test before left so is taken over."""
+    if not healthy(containers):
+        containers.renew()
+        setup.write_config(containers, DISKS, settle=SETTLE)
+        for node in NODES:
+            containers.run(node, "systemctl start --no-block kisscluster.target")
+        containers.wait(lambda: healthy(containers), 20, "the pair is healthy")
+    return containers
+
+
+def connected(pair: ContainerPair) -> bool:
+    """Are all disks in sync, in the eyes of both nodes?"""
+    texts = [pair.run(node, "cat $KC_PROC_DRBD").stdout for node in NODES]
+    return all(text.count("cs:Connected") == text.count("UpToDate/UpToDate") == len(VMS) for text in texts)
+
+
+def healthy(pair: ContainerPair) -> bool:
+    """Does each guest run at home, and do both nodes say that all is well?"""
+    on = all(pair.nodes[node].process for node in NODES)
+    return (on and all(runs(pair, vm, VMS[vm].home) for vm in VMS) and connected(pair)
+            and all(pair.run(node, "kc-status", check=False).returncode == 0 for node in NODES))
+
+
+def runs(pair: ContainerPair, vm: str, node: str) -> bool:
+    """Does a guest print its dots there, and only there?"""
+    recent = pair.dots(vm).after(time.monotonic() - 1)
+    return bool(recent) and all(dot.node == node for dot in recent)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, None]:
+    """Show what both nodes said when a test failed."""
+    report: pytest.TestReport = (yield).get_result()
+    if report.failed:
+        for pair in _pairs:
+            for node in NODES:
+                report.sections.append((f"journal of {node}", pair.journal(node, JOURNAL_LINES)))

@@ -1,0 +1,171 @@
+"""The faults of the design's table, in the container pair: real systemd, real networks, real guests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.container import ContainerPair
+from tests.lab.pair import NETWORKS, VMS, other
+
+DEADTIME = 3.0
+
+
+def fact(pair: ContainerPair, node: str, path: str) -> str:
+    """A state file, or nothing."""
+    return pair.run(node, f"cat /run/kisscluster/{path}", check=False).stdout.strip()
+
+
+def since(pair: ContainerPair, vm: str, moment: float, node: str) -> Callable[[], object]:
+    """Did a guest print on that node after that moment?"""
+    return lambda: pair.dots(vm).after(moment, node)
+
+
+def nothing_lost(pair: ContainerPair, vm: str, node: str) -> None:
+    """The counter on the disk is never below what the guest said it had written."""
+    dots = len(pair.dots(vm))
+    assert pair.counter(node, vm) >= dots > 0
+
+
+def steady(pair: ContainerPair, vm: str, start: float, longest: float) -> None:
+    """A guest printed at home all the time since, with no pause longer than that."""
+    home = VMS[vm].home
+    dots = pair.dots(vm).after(start)
+    times = [start, *(dot.time for dot in dots), time.monotonic()]
+    assert {dot.node for dot in dots} == {home}
+    assert max(after - before for before, after in zip(times, times[1:], strict=False)) < longest
+
+
+def test_healthy(cluster: ContainerPair) -> None:
+    """Every guest at home, both copies the same, nobody complains."""
+    for vm, settings in VMS.items():
+        nothing_lost(cluster, vm, settings.home)
+        nothing_lost(cluster, vm, other(settings.home))
+    assert fact(cluster, "node1", "decision").startswith("home ")
+    assert cluster.run("node1", "systemctl --failed --plain --no-legend").stdout == ""
+
+
+def test_heartbeat_killed_ten_times(cluster: ContainerPair) -> None:
+    """A crash of ours is no reason to touch a guest."""
+    start = time.monotonic()
+    for _ in range(10):
+        cluster.run("node1", "systemctl kill -s KILL kc-heartbeat.service", check=False)
+        time.sleep(0.4)
+    for vm in VMS:
+        steady(cluster, vm, start, 1.5)
+    cluster.wait(lambda: fact(cluster, "node1", "decision").startswith("home "), 15, "node1 decides home again")
+
+
+def test_switch_dead(cluster: ContainerPair) -> None:
+    """Nobody has a LAN: nothing is gained by moving."""
+    start = time.monotonic()
+    cluster.switch(False)
+    cluster.wait(lambda: "production=down" in fact(cluster, "node1", "links"), 8, "node1 misses production")
+    time.sleep(DEADTIME + 2)
+    cluster.switch(True)
+    cluster.wait(lambda: "production=up" in fact(cluster, "node1", "links"), 8, "node1 hears production")
+    for vm in VMS:
+        steady(cluster, vm, start, 1.5)
+
+
+def test_storage_cable_out_and_in(cluster: ContainerPair) -> None:
+    """Writes freeze until the other node yields, about a second; then everything goes on at home."""
+    start = time.monotonic()
+    cluster.cable("node1", "storage", False)
+    cluster.wait(lambda: fact(cluster, "node2", "drbd/web1").startswith("WFConnection"), 8, "DRBD notices")
+    for vm, settings in VMS.items():
+        cluster.wait(since(cluster, vm, time.monotonic() + 0.2, settings.home), 8, f"{vm} goes on")
+    for vm in VMS:
+        steady(cluster, vm, start, 6.0)
+        assert cluster.run(VMS[vm].home, f"test -e /var/lib/kisscluster/ahead/{vm}", check=False).returncode == 0
+    cluster.cable("node1", "storage", True)
+    for vm in VMS:
+        cluster.wait(lambda vm=vm: "Connected" in fact(cluster, "node1", f"drbd/{vm}")  # type: ignore[misc]
+                     and fact(cluster, "node1", f"drbd/{vm}").endswith("UpToDate/UpToDate r"), 10, f"{vm} in sync")
+        cluster.wait(lambda vm=vm: cluster.run(  # type: ignore[misc]
+            VMS[vm].home, f"test -e /var/lib/kisscluster/ahead/{vm}", check=False).returncode, 8, "nobody is ahead")
+        nothing_lost(cluster, vm, other(VMS[vm].home))
+
+
+@pytest.mark.parametrize("victim", ["node1", "node2"])
+def test_power_loss(cluster: ContainerPair, victim: str, record_property: Callable[[str, object], None]) -> None:
+    """The guests of a dead node boot on the other one about deadtime later."""
+    vm, survivor = ("web1", "node2") if victim == "node1" else ("web2", "node1")
+    start = time.monotonic()
+    cluster.power_off(victim)
+    took = cluster.wait(since(cluster, vm, start, survivor), 15, f"{vm} runs on {survivor}")
+    print(f"power loss of {victim}: first dot after {took:.2f} s (deadtime {DEADTIME} s)")
+    record_property("first_dot_seconds", round(took, 2))
+    cluster.wait(since(cluster, vm, time.monotonic() + 1, survivor), 5, f"{vm} goes on running")
+    for name in VMS:
+        nothing_lost(cluster, name, survivor)
+
+
+def test_dead_node_comes_back(cluster: ContainerPair) -> None:
+    """It resyncs from the survivor; its guest stays where it is until the failback."""
+    start = time.monotonic()
+    cluster.power_off("node1")
+    cluster.wait(since(cluster, "web1", start, "node2"), 15, "web1 runs on node2")
+    cluster.power_on("node1")
+    cluster.run("node1", "systemctl start --no-block kisscluster.target")
+    cluster.wait(lambda: "Secondary/Primary UpToDate/UpToDate" in fact(cluster, "node1", "drbd/web1"), 20, "resync")
+    moment = time.monotonic()
+    cluster.wait(since(cluster, "web1", moment + 1, "node2"), 5, "web1 stays on node2")
+    nothing_lost(cluster, "web1", "node1")
+
+
+def test_paused_node_was_overtaken(cluster: ContainerPair) -> None:
+    """Its guest already runs on the other node when it wakes: it resets itself, and nothing is lost."""
+    boots, start = cluster.nodes["node1"].boots, time.monotonic()
+    cluster.pause("node1")
+    cluster.wait(since(cluster, "web1", start, "node2"), 15, "web1 runs on node2")
+    woken = time.monotonic()
+    cluster.resume("node1")
+    cluster.wait(lambda: cluster.nodes["node1"].boots > boots, 20, "node1 resets itself")
+    assert not cluster.dots("web1").after(woken, "node1")
+    cluster.wait(since(cluster, "web1", time.monotonic(), "node2"), 5, "web1 goes on")
+    nothing_lost(cluster, "web1", "node2")
+
+
+def test_node_cut_off_from_everything(cluster: ContainerPair) -> None:
+    """Isolated it is frozen; when it hears the other again it was overtaken."""
+    boots, start = cluster.nodes["node1"].boots, time.monotonic()
+    for network in NETWORKS:
+        cluster.silence("node1", network, True)
+    took = cluster.wait(since(cluster, "web1", start, "node2"), 15, "web1 runs on node2")
+    assert not cluster.dots("web1").after(start + took, "node1"), "the isolated node still acknowledged a write"
+    assert fact(cluster, "node1", "decision").startswith("hold ")
+    for network in NETWORKS:
+        cluster.silence("node1", network, False)
+    cluster.wait(lambda: cluster.nodes["node1"].boots > boots, 20, "node1 resets itself")
+    nothing_lost(cluster, "web1", "node2")
+
+
+def test_storage_cut_then_home_dies(cluster: ContainerPair) -> None:
+    """The survivor's copy is stale: the guest stays down, and a human is told how to accept the loss."""
+    cluster.cable("node1", "storage", False)
+    cluster.wait(lambda: cluster.run("node1", "test -e /var/lib/kisscluster/ahead/web1", check=False).returncode == 0,
+                 10, "node1 goes on alone")
+    cluster.wait(lambda: "Outdated" in fact(cluster, "node2", "drbd/web1"), 10, "node2 writes down that it yielded")
+    start = time.monotonic()
+    cluster.power_off("node1")
+    cluster.wait(lambda: fact(cluster, "node2", "decision").startswith("all "), 15, "node2 takes all")
+    time.sleep(3)
+    assert not cluster.dots("web1").after(start, "node2")
+    told = cluster.run("node2", "kc-status", check=False)
+    assert "web1" in told.stdout and "stale" in told.stdout.lower() + told.stderr.lower()
+    cluster.wait(since(cluster, "web2", time.monotonic(), "node2"), 5, "web2 still runs")
+
+
+def test_both_lose_power_and_one_returns(cluster: ContainerPair) -> None:
+    """Nobody was ahead: what the other may have written is not known, so everything waits."""
+    start = time.monotonic()
+    cluster.power_off("node1")
+    cluster.power_off("node2")
+    cluster.power_on("node2")
+    cluster.run("node2", "systemctl start --no-block kisscluster.target")
+    cluster.wait(lambda: fact(cluster, "node2", "decision").startswith("all "), 15, "node2 takes all")
+    time.sleep(3)
+    assert not any(cluster.dots(vm).after(start + 1) for vm in VMS)

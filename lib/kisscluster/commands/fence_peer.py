@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import syslog
 import time
 from dataclasses import replace
@@ -39,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def log(call: Call, line: str) -> None:
     """The kernel's children have no journal of their own."""
     syslog.syslog(syslog.LOG_WARNING, line)
-    call.talk(line)
+    if sys.stderr.isatty():
+        call.talk(line)
 
 
 def look(place: Place, vm: Vm) -> tuple[NodeFacts, VmFacts]:

@@ -117,19 +117,20 @@ class Beat:
 
     # -- files
 
-    def publish(self, now: float, heart: Heart, local: dict[str, str]) -> bool:
-        """Write what changed; True when something did that others wait for."""
-        changed = self._keep("links", str(heart.links(now)))
+    def publish(self, now: float, heart: Heart, local: dict[str, str]) -> set[str]:
+        """Write what changed; the commands to wake for it."""
+        changed = {"links"} if self._keep("links", str(heart.links(now))) else set()
         wanted = {name: value for name, value in local.items() if name.startswith("drbd/")}
         wanted |= {f"peer/{name}": value for name, value in heart.peer_facts().items()}
         if heart.peer_boot:
             wanted["peer/boot"] = heart.peer_boot
         for name in [name for name in self.written if name not in wanted and name not in ("links", "alive")]:
-            changed |= self._forget(name)
+            changed |= {name} if self._forget(name) else set()
         for name, value in wanted.items():
-            changed |= self._keep(name, value)
+            changed |= {name} if self._keep(name, value) else set()
         self._keep("alive", f"{now:.3f}")
-        return changed
+        votes = any(name == "links" or name.startswith("peer/local/") for name in changed)
+        return {"failover", "quorum"} if votes else {"failover"} if changed - {"peer/decision"} else set()
 
     def _keep(self, name: str, value: str) -> bool:
         """True when the file says so now and did not before; a full /run is tried again on the next loop."""

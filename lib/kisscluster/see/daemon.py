@@ -105,8 +105,8 @@ class Daemon:
         self.asked = self.heart.wants_ping()
 
     def _publish(self, now: float) -> None:
-        if self.beat.publish(now, self.heart, self.local):
-            self._wake()
+        for command in self.beat.publish(now, self.heart, self.local):
+            self._wake(command)
         self._complain(now)
 
     def _deadline(self, now: float) -> float:
@@ -166,9 +166,9 @@ class Daemon:
             self.watched[network] = pinger.fileno()
             self.selector.register(pinger.fileno(), selectors.EVENT_READ, f"ping/{network}")
 
-    def _wake(self) -> None:
+    def _wake(self, command: str) -> None:
         try:
-            self.run_dir.flag("wake/failover")
+            self.run_dir.flag(f"wake/{command}")
         except OSError:
             self.beat.failed += 1
 

@@ -10,7 +10,7 @@ import pytest
 
 from kisscluster.base import config
 from kisscluster.base.exits import MEANING, Exit
-from tests.lint.project import COMMANDS, PAGES, ROOT, lint, section, text, tool
+from tests.lint.project import COMMANDS, MODULES, PAGES, ROOT, lint, section, text, tool
 
 OVERVIEWS = ["kisscluster.7", "kisscluster.conf.5", "kisscluster-vm.5", "kisscluster-state.5"]
 ORDER = [
@@ -140,3 +140,10 @@ def test_help_and_page_name_the_same_timeout(command: str) -> None:
     shown = re.search(r"\(default ([\d.]+)\)", lint(ROOT / "bin" / command, "--help"))
     told = re.search(r"^\.It Fl -timeout .*?^Default: ([\d.]+)\.$", text(man(command)), re.M | re.S)
     assert shown and told and shown[1] == told[1]
+
+
+def test_every_environment_variable_is_documented() -> None:
+    used = {name for path in MODULES for name in re.findall(r"\bKC_[A-Z_]+", text(path))}
+    assert used
+    assert used == {name for page in PAGES for name in re.findall(r"\bKC_[A-Z_]+", text(page))}
+    assert used == set(re.findall(r"\bKC_[A-Z_]+", text("docs/testing.md"))) - {"KC_LAB_DIR"}

@@ -150,6 +150,17 @@ def test_package_holds_what_the_checkout_holds(deb: Path) -> None:
     assert not [path for path in paths if path.startswith(("lib/", "bin/", "sbin/", "run/", "var/"))]
 
 
+def test_upgrade_stops_nothing_and_restarts_only_the_heartbeat(deb: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "-e", deb, tmp_path], check=True)
+    scripts = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert "preinst" not in scripts
+    calls = {name: re.findall(r"deb-systemd-invoke (.*?) (?:>|\|\|)", script) for name, script in scripts.items()}
+    assert calls["postinst"] == ["try-restart 'kc-heartbeat.service'"]
+    (stop,) = calls["prerm"]
+    assert re.search(r'if \[ "\$1" = remove \] && .*\n +deb-systemd-invoke stop', scripts["prerm"])
+    assert not re.search("kc-(vm|promote|leave)", stop)
+
+
 def test_installed_it_runs_and_is_inert(machine: Machine) -> None:
     assert "warn" not in machine.run("dpkg -i /tmp/new.deb").lower()
     for command in COMMANDS:

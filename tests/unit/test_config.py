@@ -30,7 +30,7 @@ def on_node1(monkeypatch: pytest.MonkeyPatch) -> None:
 def config(tmp_path: Path, text: str = GOOD) -> Config:
     (tmp_path / "vm").mkdir(exist_ok=True)
     (tmp_path / "kisscluster.conf").write_text(text)
-    return load(tmp_path / "kisscluster.conf")
+    return load(str(tmp_path / "kisscluster.conf"))
 
 
 def mistakes(call: object) -> str:
@@ -83,7 +83,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(Failure) as call:
-        load(tmp_path / "nothing.conf")
+        load(str(tmp_path / "nothing.conf"))
     assert "nothing.conf" in mistakes(call)
 
 
@@ -155,16 +155,16 @@ def test_digest_sees_every_file(tmp_path: Path) -> None:
 def test_secret(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     with pytest.raises(Failure, match="kc-keygen"):
-        read_secret(file)
+        read_secret(str(file))
     file.write_text("x" * 64 + "\n")
     for mode, good in ((0o600, True), (0o640, False), (0o604, False), (0o400, True)):
         file.chmod(mode)
         if good:
-            assert read_secret(file) == b"x" * 64
+            assert read_secret(str(file)) == b"x" * 64
         else:
             with pytest.raises(Failure, match="0600"):
-                read_secret(file)
+                read_secret(str(file))
     file.chmod(0o600)
     file.write_text("short")
     with pytest.raises(Failure, match="32"):
-        read_secret(file)
+        read_secret(str(file))

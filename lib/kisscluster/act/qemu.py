@@ -1,11 +1,10 @@
 """QEMU's command line for a VM, the same for QEMU 7.2 and 10 (FACTS 3)."""
 
-import hashlib
 import os
 import shlex
 import stat
 import uuid
-from pathlib import Path
+import zlib
 
 from kisscluster.base.config import Vm
 
@@ -16,20 +15,20 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 NAMESPACE = uuid.UUID("6f1d3a52-52a6-4c55-9d8a-3f3cf1a1a8f1")
 
 
-def folder(run_dir: Path, name: str) -> Path:
+def folder(run_dir: str, name: str) -> str:
     """Where a VM's sockets and its pid file are."""
-    return run_dir / "vm" / name
+    return f"{run_dir}/vm/{name}"
 
 
 def tap(name: str, index: int) -> str:
     """The VM's end of a bridge; at most 15 characters, however long the VM's name."""
-    short = name if len(name) <= 12 else name[:7] + hashlib.sha256(name.encode()).hexdigest()[:5]
+    short = name if len(name) <= 12 else name[:7] + f"{zlib.crc32(name.encode()):08x}"[:5]
     return f"{short}.{index}"
 
 
-def preparation(vm: Vm, run_dir: Path, devices: list[str]) -> list[list[str]]:
+def preparation(vm: Vm, run_dir: str, devices: list[str]) -> list[list[str]]:
     """The commands that give an unprivileged QEMU its sockets' folder, its disks and its interfaces."""
-    out = [["install", "-d", "-m", "0750", "-o", USER, "-g", USER, str(folder(run_dir, vm.name))]]
+    out = [["install", "-d", "-m", "0750", "-o", USER, "-g", USER, folder(run_dir, vm.name)]]
     out += [["chown", USER, device] for device in devices]
     for index, bridge in enumerate(vm.bridge):
         name = tap(vm.name, index)
@@ -40,7 +39,7 @@ def preparation(vm: Vm, run_dir: Path, devices: list[str]) -> list[list[str]]:
     return out
 
 
-def command(vm: Vm, run_dir: Path, devices: list[str]) -> list[str]:
+def command(vm: Vm, run_dir: str, devices: list[str]) -> list[str]:
     """QEMU with its privileges dropped; setpriv(1) becomes QEMU, so the unit's main process is QEMU itself."""
     drop = [
         "setpriv",
@@ -89,18 +88,18 @@ def _machine(vm: Vm) -> list[str]:
     ]
 
 
-def _monitors(where: Path) -> list[str]:
-    out = ["-pidfile", str(where / "pid")]
+def _monitors(where: str) -> list[str]:
+    out = ["-pidfile", f"{where}/pid"]
     for name in ("qmp", "monitor"):
         out += [
             "-chardev",
-            f"socket,id={name},path={where / name},server=on,wait=off",
+            f"socket,id={name},path={where}/{name},server=on,wait=off",
             "-mon",
             f"chardev={name},mode=control",
         ]
     return out + [
         "-chardev",
-        f"socket,id=serial,path={where / 'serial'},server=on,wait=off",
+        f"socket,id=serial,path={where}/serial,server=on,wait=off",
         "-serial",
         "chardev:serial",
     ]

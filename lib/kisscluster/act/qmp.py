@@ -2,7 +2,6 @@
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 from kisscluster.base.exits import Exit, Failure
@@ -11,12 +10,12 @@ from kisscluster.base.exits import Exit, Failure
 class Qmp:
     """A connection to one VM's QMP socket; raises Failure UNAVAILABLE when QEMU does not answer in time."""
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float) -> None:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.settimeout(timeout)
         try:
-            self.socket.connect(str(path))
+            self.socket.connect(path)
             self.lines = self.socket.makefile("rb")
             self._line()
             self.execute("qmp_capabilities")

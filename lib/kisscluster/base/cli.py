@@ -1,14 +1,14 @@
-"""The one command line: the same options everywhere, one way out, every failure with its exit status."""
+"""The one command line: the same options everywhere, one way out, every failure with its exit status.
+
+What few calls need is imported where it is needed: a failover waits for four of these commands in a row.
+"""
 
 import argparse
-import json
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 from kisscluster import VERSION
 from kisscluster.base.exits import Exit, Failure
@@ -24,9 +24,9 @@ class Call:
     def __init__(self, program: str, options: argparse.Namespace) -> None:
         self.program = program
         self.options = options
-        self.run = State(Path(options.run_dir))
-        self.state = State(Path(os.environ.get("KC_STATE_DIR", "/var/lib/kisscluster")))
-        self.config_file = Path(options.config)
+        self.run = State(options.run_dir)
+        self.state = State(os.environ.get("KC_STATE_DIR", "/var/lib/kisscluster"))
+        self.config_file: str = options.config
         self.dry: bool = options.dry_run
         self.timeout: float = options.timeout
         self.doer = Doer(self.dry, options.verbose, self.timeout)
@@ -36,6 +36,8 @@ class Call:
         if self.options.quiet or self.dry:
             return
         if self.options.json:
+            import json
+
             print(json.dumps(facts))
         else:
             print(" ".join(f"{key}={shlex.quote(_plain(value))}" for key, value in facts.items()))
@@ -48,14 +50,14 @@ class Call:
         """Make a fact so, or print how; True when it was not so before."""
         if state.read(name) == text:
             return False
-        path = shlex.quote(str(state.path(name)))
+        path = shlex.quote(state.path(name))
         if self.doer.say(f"printf '%s\\n' {shlex.quote(text)} > {path}"):
             return state.write(name, text, durable)
         return True
 
     def remove(self, state: State, name: str, durable: bool = False) -> bool:
         """Make a fact absent, or print how; True when it was there."""
-        if state.has(name) and self.doer.say(shlex.join(["rm", "-f", str(state.path(name))])):
+        if state.has(name) and self.doer.say(shlex.join(["rm", "-f", state.path(name)])):
             return state.remove(name, durable)
         return False
 
@@ -65,9 +67,7 @@ class Call:
 
     def wake(self, name: str) -> None:
         """Let the units that wait for a flag run."""
-        if not self.run.has(f"wake/{name}") and self.doer.say(
-            shlex.join(["touch", str(self.run.path(f"wake/{name}"))])
-        ):
+        if not self.run.has(f"wake/{name}") and self.doer.say(shlex.join(["touch", self.run.path(f"wake/{name}")])):
             self.run.flag(f"wake/{name}")
 
 
@@ -144,6 +144,8 @@ def _work(program: str, options: argparse.Namespace, work: Work) -> int:
         return Exit.UNAVAILABLE
     except Exception as error:
         if options.verbose:
+            import traceback
+
             traceback.print_exc()
         print(f"{program}: bug: {type(error).__name__}: {error} (-v shows where)", file=sys.stderr)
         return Exit.BUG

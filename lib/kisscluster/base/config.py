@@ -1,19 +1,15 @@
 """Configuration: kisscluster.conf and vm/*.conf, read by configobj against configspecs."""
 
-import hashlib
 import os
 import re
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
 from configobj.validate import Validator, VdtValueError
 
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.state import is_vm_name
-
-CONFIG_FILE = Path("/etc/kisscluster/kisscluster.conf")
 
 # key: (configobj's check, what a person should have written)
 CLUSTER = {
@@ -59,7 +55,7 @@ class Node:
 class Config:
     """kisscluster.conf; all times in seconds."""
 
-    file: Path
+    file: str
     cluster: str
     ping: str
     port: int
@@ -78,12 +74,12 @@ class Config:
         return self.me is self.nodes[1]
 
     @property
-    def secret(self) -> Path:
-        return self.file.parent / "secret"
+    def secret(self) -> str:
+        return f"{os.path.dirname(self.file)}/secret"
 
     @property
-    def vm_folder(self) -> Path:
-        return self.file.parent / "vm"
+    def vm_folder(self) -> str:
+        return f"{os.path.dirname(self.file)}/vm"
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class Vm:
     extra: str
 
 
-def _is_address(value: Any) -> str:
+def _is_address(value: object) -> str:
     parts = value.split(".") if isinstance(value, str) else []
     if len(parts) != 4 or not all(re.fullmatch(r"0|[1-9][0-9]{0,2}", part) and int(part) < 256 for part in parts):
         raise VdtValueError(value)
@@ -115,24 +111,24 @@ def _is_address(value: Any) -> str:
     return str(value)
 
 
-def _is_name(value: Any) -> str:
+def _is_name(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
         raise VdtValueError(value)
     return value
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _is_interfaces(value: Any) -> list[str]:
+def _is_interfaces(value: str | list[str]) -> list[str]:
     names = _listed(value)
     if not names or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", name) for name in names):
         raise VdtValueError(value)
     return names
 
 
-def _is_macs(value: Any) -> list[str]:
+def _is_macs(value: str | list[str]) -> list[str]:
     macs = [mac.lower() for mac in _listed(value)]
     if not all(re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac) for mac in macs):
         raise VdtValueError(value)
@@ -144,15 +140,15 @@ def _is_macs(value: Any) -> list[str]:
 CHECKS = {"address": _is_address, "name": _is_name, "interfaces": _is_interfaces, "macs": _is_macs}
 
 
-def mistake(file: Path, section: str, key: str, value: object, expected: str) -> str:
+def mistake(file: str, section: str, key: str, value: object, expected: str) -> str:
     """One line that names everything a person needs to mend it."""
     shown = "missing" if value is None else f"value {value!r}"
     return f"{file}: section {section or 'top'}, key {key}, {shown}: expected {expected}"
 
 
-def _parse(file: Path, spec: list[str], what: dict[str, tuple[str, str]]) -> tuple[ConfigObj, list[str]]:
+def _parse(file: str, spec: list[str], what: dict[str, tuple[str, str]]) -> tuple[ConfigObj, list[str]]:
     try:
-        found = ConfigObj(str(file), configspec=spec, file_error=True, interpolation=False, encoding="utf-8")
+        found = ConfigObj(file, configspec=spec, file_error=True, interpolation=False, encoding="utf-8")
     except OSError as error:
         raise Failure(Exit.CONFIG, f"{file}: {error.strerror or 'not found'}: expected a configuration file") from None
     except (ConfigObjError, UnicodeError) as error:
@@ -171,7 +167,7 @@ def _nothing(what: dict[str, tuple[str, str]]) -> str:
     return "no such key; known are " + ", ".join(sorted(what))
 
 
-def _dig(raw: Any, keys: list[str]) -> object:
+def _dig(raw: object, keys: list[str]) -> object:
     for key in keys:
         if not isinstance(raw, dict):
             return None
@@ -179,7 +175,7 @@ def _dig(raw: Any, keys: list[str]) -> object:
     return raw
 
 
-def _bad(file: Path, raw: Any, sections: list[str], key: str | None, what: dict[str, tuple[str, str]]) -> str:
+def _bad(file: str, raw: object, sections: list[str], key: str | None, what: dict[str, tuple[str, str]]) -> str:
     if key is None:
         return mistake(file, "/".join(sections[:-1]), sections[-1], _dig(raw, sections), "a [section] of that name")
     return mistake(file, "/".join(sections), key, _dig(raw, [*sections, key]), what[key][1])
@@ -195,7 +191,7 @@ def hostname() -> str:
     return os.environ.get("KC_NODE") or os.uname().nodename.split(".")[0]
 
 
-def load(file: Path) -> Config:
+def load(file: str) -> Config:
     """Read kisscluster.conf; raises Failure CONFIG with a line for every mistake."""
     spec = [f"{key} = {check}" for key, (check, _) in CLUSTER.items()]
     spec += ["[nodes]", "[[__many__]]"] + [f"{key} = {check}" for key, (check, _) in NODE.items()]
@@ -215,7 +211,7 @@ def load(file: Path) -> Config:
     return Config(file=file, nodes=(first, second), me=me, peer=peer, **{key: found[key] for key in CLUSTER})
 
 
-def _node_mistakes(file: Path, nodes: Any) -> list[str]:
+def _node_mistakes(file: str, nodes: ConfigObj) -> list[str]:
     out = [mistake(file, "nodes", name, nodes[name], "a node's section, [[NAME]]") for name in nodes.scalars]
     if len(nodes.sections) != 2:
         out.append(mistake(file, "nodes", "nodes", ", ".join(nodes.sections), "exactly two nodes"))
@@ -225,7 +221,7 @@ def _node_mistakes(file: Path, nodes: Any) -> list[str]:
     return out
 
 
-def _address_mistakes(file: Path, found: Any) -> list[str]:
+def _address_mistakes(file: str, found: ConfigObj) -> list[str]:
     used: dict[str, str] = {found["ping"]: "ping"}
     out = []
     for name in found["nodes"].sections:
@@ -241,13 +237,13 @@ def _address_mistakes(file: Path, found: Any) -> list[str]:
 
 def derived_mac(name: str, index: int) -> str:
     """A locally administered MAC that depends on the VM's name only: the same on both nodes."""
-    octets = hashlib.sha256(f"{name}/{index}".encode()).digest()[:5]
+    octets = [*zlib.crc32(name.encode()).to_bytes(4, "big"), index]
     return "02:" + ":".join(f"{octet:02x}" for octet in octets)
 
 
 def load_vm(config: Config, name: str) -> Vm:
     """Read one vm/NAME.conf; raises Failure CONFIG with a line for every mistake."""
-    file = config.vm_folder / f"{name}.conf"
+    file = f"{config.vm_folder}/{name}.conf"
     if not is_vm_name(name):
         _fail([mistake(file, "", "file name", name, "[a-z][a-z0-9_]{0,14}.conf, and none of all, home, none, hold")])
     found, mistakes = _parse(file, [f"{key} = {check}" for key, (check, _) in VM.items()], VM)
@@ -263,17 +259,19 @@ def load_vm(config: Config, name: str) -> Vm:
     return Vm(name=name, bridge=tuple(bridges), mac=tuple(macs) or derived, **values)
 
 
+def _vm_files(config: Config) -> list[str]:
+    try:
+        found = os.listdir(config.vm_folder)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in found if name.endswith(".conf") and not name.startswith("."))
+
+
 def load_vms(config: Config) -> tuple[list[Vm], list[str]]:
     """All VMs that may be managed, by start order, and a line for every mistake in the files of the others."""
     vms: list[Vm] = []
     mistakes: list[str] = []
-    try:
-        files = sorted(os.listdir(config.vm_folder))
-    except FileNotFoundError:
-        files = []
-    for file in files:
-        if file.startswith(".") or not file.endswith(".conf"):
-            continue
+    for file in _vm_files(config):
         try:
             vms.append(load_vm(config, file.removesuffix(".conf")))
         except Failure as failure:
@@ -290,7 +288,7 @@ def _same_macs(config: Config, vms: list[Vm]) -> dict[str, str]:
         for mac in vm.mac:
             if mac in owner:
                 out[vm.name] = mistake(
-                    config.vm_folder / f"{vm.name}.conf",
+                    f"{config.vm_folder}/{vm.name}.conf",
                     "",
                     "mac",
                     mac,
@@ -302,21 +300,22 @@ def _same_macs(config: Config, vms: list[Vm]) -> dict[str, str]:
 
 def digest(config: Config) -> str:
     """One word for what the configuration files say; differs between nodes whose files differ."""
-    total = hashlib.sha256()
-    files = [config.file, *sorted(config.vm_folder.glob("[!.]*.conf"))]
-    for file in files:
-        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return total.hexdigest()[:16]
+    total = 0
+    for file in [config.file, *(f"{config.vm_folder}/{name}" for name in _vm_files(config))]:
+        with open(file, "rb") as stream:
+            total = zlib.crc32(os.path.basename(file).encode() + b"\0" + stream.read() + b"\0", total)
+    return f"{total:08x}"
 
 
-def read_secret(file: Path, copy: Path | None = None) -> bytes:
+def read_secret(file: str, copy: str | None = None) -> bytes:
     """The shared key, from `copy` where systemd handed one over (systemd.exec(5), LoadCredential=).
 
     Raises Failure when it is missing or too short, or when group or others may read the file itself.
     """
     try:
-        mode = file.stat().st_mode & 0o777
-        key = (copy or file).read_bytes()[:4096].strip()
+        mode = os.stat(file).st_mode & 0o777
+        with open(copy or file, "rb") as stream:
+            key = stream.read(4096).strip()
     except FileNotFoundError:
         raise Failure(Exit.CONFIG, f"{file}: not found: expected the shared key, make it with kc-keygen") from None
     if mode & 0o077:

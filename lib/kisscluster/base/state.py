@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from kisscluster.base.exits import Exit, Failure
 
@@ -23,16 +22,16 @@ def is_vm_name(name: str) -> bool:
 class State:
     """A directory of state files."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str) -> None:
         self.root = root
 
-    def path(self, name: str) -> Path:
-        return self.root / name
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name}"
 
     def read(self, name: str) -> str | None:
         """The fact's line without its end, or None where there is no such fact; raises OSError when unreadable."""
         try:
-            fd = os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
@@ -41,12 +40,12 @@ class State:
             os.close(fd)
 
     def has(self, name: str) -> bool:
-        return os.path.lexists(self.root / name)
+        return os.path.lexists(self.path(name))
 
     def names(self, folder: str) -> list[str]:
         """Names of the facts in a folder, sorted, without temporary dot-files."""
         try:
-            found = os.listdir(self.root / folder)
+            found = os.listdir(self.path(folder))
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(name for name in found if not name.startswith("."))
@@ -54,7 +53,7 @@ class State:
     def age(self, name: str) -> float | None:
         """Seconds since the fact changed, or None; a clock that was set back counts as no time at all."""
         try:
-            return max(0.0, time.time() - os.stat(self.root / name).st_mtime)
+            return max(0.0, time.time() - os.stat(self.path(name)).st_mtime)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -62,40 +61,40 @@ class State:
         """Make the fact so; True when it was not so before. `durable`: synced to disk before this returns."""
         if self.read(name) == text:
             return False
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.{os.getpid()}"
+        path = self._made(name)
+        folder, base = os.path.split(path)
+        temporary = f"{folder}/.{base}.{os.getpid()}"
         try:
             self._put(temporary, text, durable)
             os.rename(temporary, path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
         if durable:
-            self._sync(path.parent)
+            self._sync(folder)
         return True
 
     def remove(self, name: str, durable: bool = False) -> bool:
         """Make the fact absent; True when it was there."""
         try:
-            os.unlink(self.root / name)
+            os.unlink(self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return False
         if durable:
-            self._sync((self.root / name).parent)
+            self._sync(os.path.dirname(self.path(name)))
         return True
 
     def flag(self, name: str) -> None:
         """Leave an empty flag; where it is already up, nothing is written."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._made(name)
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
     def locked(self, name: str) -> bool:
         """Does somebody hold this lock now?"""
         try:
-            fd = os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -109,8 +108,7 @@ class State:
     @contextmanager
     def lock(self, name: str, patience: float = 0.0) -> Iterator[None]:
         """Be the one actor, waiting for it at most `patience` seconds; else Failure AGAIN."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._made(name)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _acquire(fd, path, patience)
@@ -118,8 +116,14 @@ class State:
         finally:
             os.close(fd)
 
+    def _made(self, name: str) -> str:
+        """The fact's path, its folder made where it is missing."""
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
     @staticmethod
-    def _put(path: Path, text: str, durable: bool) -> None:
+    def _put(path: str, text: str, durable: bool) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             os.write(fd, text.encode("ascii", "replace") + b"\n")
@@ -129,7 +133,7 @@ class State:
             os.close(fd)
 
     @staticmethod
-    def _sync(folder: Path) -> None:
+    def _sync(folder: str) -> None:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -137,7 +141,7 @@ class State:
             os.close(fd)
 
 
-def _acquire(fd: int, path: Path, patience: float) -> None:
+def _acquire(fd: int, path: str, patience: float) -> None:
     end = time.monotonic() + patience
     while True:
         try:

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from pathlib import Path
 
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import load, read_secret
@@ -22,7 +21,7 @@ def lock_memory(call: Call) -> None:
 def work(call: Call) -> int:
     config = load(call.config_file)
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    key = read_secret(config.secret, Path(credentials) / "secret" if credentials else None)
+    key = read_secret(config.secret, f"{credentials}/secret" if credentials else None)
     if not call.doer.say(f"exec kc-heartbeat --config {call.config_file} --run-dir {call.run.root}"):
         return Exit.OK
     lock_memory(call)

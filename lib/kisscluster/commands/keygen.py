@@ -9,15 +9,15 @@ from kisscluster.base.exits import Exit, Failure
 
 
 def work(call: Call) -> int:
-    file = call.config_file.parent / "secret"
-    if file.exists():
+    file = f"{os.path.dirname(call.config_file) or '.'}/secret"
+    if os.path.lexists(file):
         raise Failure(
             Exit.UNSAFE,
             f"{file}: there is one already, and a new one would cut the nodes off from each "
-            f"other; to replace it on both: rm {shlex.quote(str(file))}",
+            f"other; to replace it on both: rm {shlex.quote(file)}",
         )
-    if call.doer.say(f"umask 077 && head -c32 /dev/urandom | xxd -p -c64 > {shlex.quote(str(file))}"):
-        temporary = file.with_name(f".secret.{os.getpid()}")
+    if call.doer.say(f"umask 077 && head -c32 /dev/urandom | xxd -p -c64 > {shlex.quote(file)}"):
+        temporary = f"{file}.{os.getpid()}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, secrets.token_hex(32).encode() + b"\n")
@@ -26,9 +26,9 @@ def work(call: Call) -> int:
             os.link(temporary, file)
         finally:
             os.close(fd)
-            temporary.unlink()
+            os.unlink(temporary)
     call.talk(f"now copy {file} to the other node, mode 0600")
-    call.answer(secret=str(file))
+    call.answer(secret=file)
     return Exit.OK
 
 

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def direct(call: Call, place: Place, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
-    command = qemu.command(vm, call.run.root, devices or [str(kernel.by_res() / vm.name / "0")])
+    command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
     for index in range(len(vm.bridge)):
         if os.path.exists(f"/sys/class/net/{qemu.tap(vm.name, index)}"):
             call.doer.do("ip", "link", "delete", qemu.tap(vm.name, index))
@@ -38,7 +38,7 @@ def direct(call: Call, place: Place, vm: Vm) -> int:
             raise Failure(Exit.UNAVAILABLE, f"{shlex.join(step)}: {ended.status}: {ended.talk}")
     go = call.doer.say(shlex.join(command))
     if not devices:
-        raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res() / vm.name}: no volume: its DRBD resource is not up here")
+        raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res()}/{vm.name}: no volume: its DRBD resource is not up here")
     if go:
         call.run.write(f"local/running/{vm.name}", "")
         call.wake("failover")

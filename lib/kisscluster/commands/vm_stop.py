@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import time
-from pathlib import Path
 
 from kisscluster.act import qemu
 from kisscluster.act.qmp import Qmp
@@ -29,15 +28,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--ended", action="store_true", help="tidy up after QEMU; for kc-vm@VM.service only")
 
 
+def read(path: str) -> str:
+    with open(path) as stream:
+        return stream.read()
+
+
 class Process:
     """The VM's QEMU, by its pid file; a pidfd cannot be fooled by a number that was used again."""
 
     def __init__(self, call: Call, name: str) -> None:
         self.fd = -1
         try:
-            pid = int((qemu.folder(call.run.root, name) / "pid").read_text())
+            pid = int(read(f"{qemu.folder(call.run.root, name)}/pid"))
             self.fd = os.pidfd_open(pid)
-            if f"kc-{name}"[:15] not in Path(f"/proc/{pid}/comm").read_text():
+            if f"kc-{name}"[:15] not in read(f"/proc/{pid}/comm"):
                 self.close()
         except (OSError, ValueError):
             self.close()
@@ -62,7 +66,7 @@ class Process:
 def tell(call: Call, name: str, command: str) -> None:
     """One QMP command; a QEMU that does not answer is ended by the next, harder step."""
     try:
-        with Qmp(qemu.folder(call.run.root, name) / "qmp", 2.0) as qmp:
+        with Qmp(f"{qemu.folder(call.run.root, name)}/qmp", 2.0) as qmp:
             qmp.execute(command)
     except Failure as failure:
         call.talk(f"{name}: {failure}")
@@ -70,7 +74,7 @@ def tell(call: Call, name: str, command: str) -> None:
 
 def direct(call: Call, vm: Vm) -> int:
     """Power button until stop_timeout, then quit, then SIGKILL; 124 while the process is still there (FACTS 3)."""
-    socket = qemu.folder(call.run.root, vm.name) / "qmp"
+    socket = f"{qemu.folder(call.run.root, vm.name)}/qmp"
     for command in ("system_powerdown", "quit"):
         call.doer.say(
             f'printf \'%s\' \'{{"execute":"qmp_capabilities"}}{{"execute":"{command}"}}\' | '

@@ -1,5 +1,6 @@
 """What kc-heartbeat reads and writes under /run/kisscluster: facts in, marks and the peer's words out."""
 
+import os
 from collections.abc import Callable
 
 from kisscluster.base.state import State, is_vm_name
@@ -66,7 +67,7 @@ class Beat:
         out = {}
         for name in self.run.names(folder):
             path = f"{folder}/{name}"
-            if is_fact(path, "") and not self.run.path(path).is_dir():
+            if is_fact(path, "") and not os.path.isdir(self.run.path(path)):
                 out[path] = self.run.read(path) or ""
         return out
 

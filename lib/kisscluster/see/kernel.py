@@ -2,19 +2,18 @@
 
 import os
 import re
-from pathlib import Path
 
 from kisscluster.decide.words import Drbd
 
 _DEVICE = re.compile(r"\s*(\d+): cs:(\w+) ro:(\w+)/(\w+) ds:(\w+)/(\w+) . ([rs])")
 
 
-def proc_drbd() -> Path:
-    return Path(os.environ.get("KC_PROC_DRBD", "/proc/drbd"))
+def proc_drbd() -> str:
+    return os.environ.get("KC_PROC_DRBD", "/proc/drbd")
 
 
-def by_res() -> Path:
-    return Path(os.environ.get("KC_BY_RES", "/dev/drbd/by-res"))
+def by_res() -> str:
+    return os.environ.get("KC_BY_RES", "/dev/drbd/by-res")
 
 
 def parse(text: str) -> dict[int, Drbd]:
@@ -28,7 +27,7 @@ def parse(text: str) -> dict[int, Drbd]:
     return out
 
 
-def minors(folder: Path) -> dict[str, list[int]]:
+def minors(folder: str) -> dict[str, list[int]]:
     """The minors of each resource that is up, from its links VOLUME -> .../drbdMINOR."""
     out: dict[str, list[int]] = {}
     try:
@@ -37,7 +36,9 @@ def minors(folder: Path) -> dict[str, list[int]]:
         return out
     for name in names:
         try:
-            targets = [os.path.basename(os.readlink(folder / name / volume)) for volume in os.listdir(folder / name)]
+            targets = [
+                os.path.basename(os.readlink(f"{folder}/{name}/{volume}")) for volume in os.listdir(f"{folder}/{name}")
+            ]
         except OSError:
             continue
         found = [int(target[4:]) for target in targets if re.fullmatch(r"drbd\d{1,7}", target)]
@@ -49,7 +50,8 @@ def minors(folder: Path) -> dict[str, list[int]]:
 def read() -> dict[str, Drbd]:
     """One word for each resource all of whose volumes the kernel knows; {} where there is no DRBD."""
     try:
-        devices = parse(proc_drbd().read_text("ascii", "replace"))
+        with open(proc_drbd(), encoding="ascii", errors="replace") as stream:
+            devices = parse(stream.read())
     except OSError:
         return {}
     found = minors(by_res())
@@ -63,7 +65,7 @@ def read() -> dict[str, Drbd]:
 def volumes(name: str) -> list[str]:
     """The device names of a VM's disks, in order; [] where its resource is not up."""
     try:
-        found = sorted((v for v in os.listdir(by_res() / name) if v.isdecimal()), key=int)
+        found = sorted((v for v in os.listdir(f"{by_res()}/{name}") if v.isdecimal()), key=int)
     except OSError:
         return []
-    return [str(by_res() / name / volume) for volume in found]
+    return [f"{by_res()}/{name}/{volume}" for volume in found]

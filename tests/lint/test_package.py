@@ -133,6 +133,8 @@ def test_build_is_reproducible(deb: Path, tmp_path: Path) -> None:
         )
     finally:
         os.umask(old)
+    if package.deb() != deb:
+        pytest.skip("somebody edits the sources")
     (again,) = tmp_path.glob("*.deb")
     first, second = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (deb, again))
     assert first == second

@@ -124,3 +124,15 @@ def test_every_directory_is_made_at_boot_and_documented() -> None:
         for word in line.split()[3:5]
     }
     assert owners == {"root", "_kisscluster"}
+
+
+def test_every_state_file_named_is_documented() -> None:
+    """What the code calls local/fit or lock/quorum stands in kisscluster-state(5)."""
+    page = text("man/kisscluster-state.5")
+    named = {
+        name
+        for path in [*LIB.rglob("*.py"), *UNITS]
+        for name in re.findall(r"(?<![\w-])((?:local|lock|words|wake)/[a-z]{3,})", text(path))
+    }
+    assert len(named) > 10
+    assert not {name for name in named if name not in page and not name.startswith("wake/")}

@@ -75,8 +75,8 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     if drbd is not None and not drbd.connected and not vm.primary and not node.alive:
         return Wrong(
             vm.name,
-            f"not running: {pending or 'not connected'}; the copy here is {drbd.disk}"
-            " and the newest may be on the peer: switch the peer on, or accept the loss of what it wrote",
+            f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale:"
+            " switch the peer on, or accept the loss of what it wrote",
             accept_loss(vm),
         )
     return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")

@@ -10,7 +10,6 @@ from kisscluster.decide.words import Drbd
 from kisscluster.see.heart import Heart
 from kisscluster.see.protocol import is_fact
 
-PEER = ("drbd", "even", "yields", "claim", "ahead", "local")
 MOST_VMS = 500
 
 
@@ -41,12 +40,11 @@ class Beat:
 
     def _stale_files(self) -> list[str]:
         """Facts of an earlier run of the daemon that may no longer be true; even and yields stand."""
-        found = [f"drbd/{vm}" for vm in self.run.names("drbd")]
-        for kind in PEER:
-            for name in self.run.names(f"peer/{kind}"):
-                inner = self.run.names(f"peer/{kind}/{name}")
-                found += [f"peer/{kind}/{name}/{vm}" for vm in inner] or [f"peer/{kind}/{name}"]
-        return found + ["peer/decision", "peer/boot", "links"]
+        found = ["links"]
+        for top in ("drbd", "peer"):
+            for folder, _, names in os.walk(self.run.path(top)):
+                found += [os.path.relpath(f"{folder}/{name}", self.run.root) for name in names]
+        return found
 
     # -- this node's facts
 

@@ -31,9 +31,9 @@ def containers() -> Iterator[ContainerPair]:
 def lab(containers: ContainerPair) -> ContainerPair:
     """Two nodes fresh from the installation, their disks up; KISScluster is not started."""
     containers.renew()
-    setup.write_resources(containers, DISKS, handler="exit $(cat /etc/fence-answer)")
+    setup.write_resources(containers, DISKS, handler=". /etc/fence-answer")
     for node in NODES:
-        containers.write(node, "/etc/fence-answer", "1")
+        containers.write(node, "/etc/fence-answer", "exit 1")
         containers.run(node, "drbdadm adjust all")
     containers.wait(lambda: connected(containers), 5, "the disks are connected")
     return containers

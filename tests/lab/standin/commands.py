@@ -49,7 +49,7 @@ def _up(daemon: Daemon, name: str) -> Device:
 
 
 async def _adjust(daemon: Daemon, name: str, options: Sequence[str]) -> None:
-    settings = config.load(name)
+    settings = config.load_to_connect(name)
     if "-d" in options or "--dry-run" in options:
         return
     device = daemon.devices.get(name) or daemon.up(settings)
@@ -107,7 +107,7 @@ async def _disconnect(daemon: Daemon, name: str, options: Sequence[str]) -> None
 
 async def _connect(daemon: Daemon, name: str, options: Sequence[str]) -> None:
     device = _up(daemon, name)
-    device.config = config.load(name)
+    device.config = config.load_to_connect(name)
     async with device.lock:
         device.settle(device.state.connect("--discard-my-data" in options))
 

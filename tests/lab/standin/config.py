@@ -35,11 +35,29 @@ class Config:
 
 
 def load(name: str) -> Config:
-    """Read a resource; as `drbdadm adjust` does, refuse one whose local address is not there."""
+    """Read a resource."""
     done = subprocess.run([DRBDADM, "dump-xml", name], capture_output=True, text=True)
     if done.returncode:
         raise Refused(done.returncode, done.stderr.strip())
     return parse(done.stdout, socket.gethostname())
+
+
+def load_to_connect(name: str) -> Config:
+    """Read a resource; refuse one whose local address is not there [verify_ips]."""
+    config = load(name)
+    if not address_exists(config.address):
+        raise Refused(10, f"in resource {name}:\n\tIP {config.address} not found on this host.")
+    return config
+
+
+def address_exists(address: str) -> bool:
+    """Is it one of ours?"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def names() -> list[str]:

@@ -8,13 +8,12 @@ import errno
 import json
 import os
 import secrets
-import socket
 import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tests.lab.standin.config import Config
+from tests.lab.standin.config import Config, address_exists
 from tests.lab.standin.fuse import Answer
 from tests.lab.standin.link import Link, Message
 from tests.lab.standin.model import Conn, Disk, Effect, Hello, Meta, Refused, Resource, Role, Step
@@ -49,16 +48,6 @@ def save_meta(disk: str, meta: Meta) -> None:
 def fresh() -> int:
     """A new generation identifier; its last bit is not used."""
     return secrets.randbits(60) & ~1 | 1 << 60
-
-
-def address_exists(address: str) -> bool:
-    """Is it one of ours?"""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True
 
 
 class Device:

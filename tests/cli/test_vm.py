@@ -234,6 +234,18 @@ def test_overtaken_node_resets_itself(node: FakeNode) -> None:
         process.wait()
 
 
+@pytest.mark.parametrize(("links", "code"), [(DEAD, 5), (HEALTHY, 1)])
+def test_fence_peer_as_the_kernel_starts_it(node: FakeNode, links: str, code: int) -> None:
+    """Without any open file; seen on the real kernel, where it died at its first line to nobody."""
+    node.links(links)
+    node.drbd("web1", APART)
+    node.facts({"even/web1": ""})
+    node.beat()
+    script = " ".join(["exec", *node.argv("kc-fence-peer", "web1"), "<&-", ">&-", "2>&-"])
+    assert subprocess.run(["/bin/sh", "-c", script], env=node.environment()).returncode == code
+    assert (node.lib / "ahead/web1").exists() is (code == 5)
+
+
 def test_fence_peer_with_a_broken_installation_never_permits(node: FakeNode) -> None:
     node.links(DEAD)
     node.drbd("web1", APART)

@@ -107,6 +107,15 @@ def _seconds(text: str) -> float:
     return value
 
 
+def open_streams() -> None:
+    """The kernel starts DRBD's handlers without any open file; Python has no streams then, and files take their place."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+
+
 def start(
     program: str,
     purpose: str,
@@ -115,6 +124,7 @@ def start(
     timeout: float = 30,
 ) -> int:
     """Parse, work, and turn everything that can happen into an exit status."""
+    open_streams()
     command_line = parser(program, purpose, timeout)
     if arguments:
         arguments(command_line)

@@ -8,13 +8,16 @@ from kisscluster.base.config import load, read_secret
 from kisscluster.base.exits import Exit
 from kisscluster.see.daemon import Daemon
 
-MCL_CURRENT, MCL_FUTURE = 1, 2
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 
 
 def lock_memory(call: Call) -> None:
-    """A daemon that waits for a swapped page looks dead; where locking is not allowed, it says so and goes on."""
+    """A daemon that waits for a swapped page looks dead; where locking is not allowed, it says so and goes on.
+
+    On fault: what it uses stays in memory, what it never uses is not read into it (mlockall(2)).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
+    if libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT):
         call.talk(f"mlockall: {os.strerror(ctypes.get_errno())}")
 
 

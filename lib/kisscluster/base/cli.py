@@ -108,12 +108,12 @@ def _seconds(text: str) -> float:
 
 
 def open_streams() -> None:
-    """The kernel starts DRBD's handlers without any open file; Python has no streams then, and files take their place."""
+    """The kernel starts DRBD's handlers without any open file: Python then has no streams."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def start(

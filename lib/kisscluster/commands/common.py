@@ -6,6 +6,7 @@ from kisscluster.base.cli import Call
 from kisscluster.base.config import Config, Vm, load, load_vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.state import is_vm_name
+from kisscluster.decide import promote
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.human import Word
 from kisscluster.decide.quorum import Decision
@@ -59,3 +60,16 @@ def go_ahead(call: Call, place: Place, vm: Vm) -> bool:
             call.remove(place.state, f"ahead/{vm.name}", durable=True)
         return False
     return True
+
+
+def ask(call: Call, place: Place, vm: Vm) -> promote.Verdict:
+    """Write down why a VM's disk may not be primary here, and claim it where only the peer's word is missing."""
+    node, facts = facts_of(place, vm)
+    found = promote.verdict(node, facts)
+    if found.word == promote.CLAIM:
+        call.write(place.run, f"claim/{vm.name}", "home" if facts.at_home else "away")
+    elif not facts.frozen:
+        call.remove(place.run, f"claim/{vm.name}")
+    if found.word in (promote.CLAIM, promote.STALE_COPY, promote.WAIT):
+        call.write(place.run, f"pending/{vm.name}", found.reason)
+    return found

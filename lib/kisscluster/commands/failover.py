@@ -2,9 +2,9 @@
 
 from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call, start
-from kisscluster.base.config import load_vms
+from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import place_of, status_of
+from kisscluster.commands.common import ask, place_of, status_of
 from kisscluster.decide import plan as plans
 from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
@@ -13,7 +13,6 @@ from kisscluster.see.files import Place, node_facts, vm_facts
 UNITS = {
     plans.START: ("start", "vm"),
     plans.STOP: ("stop", "vm"),
-    plans.PROMOTE: ("start", "promote"),
     plans.DEMOTE: ("start", "demote"),
     plans.OUTDATE: ("start", "outdate"),
     plans.ADJUST: ("start", "adjust"),
@@ -22,7 +21,9 @@ UNITS = {
 
 def keep_books(call: Call, place: Place, action: Action) -> None:
     """The marks that are this command's to take away."""
-    if action.verb == plans.RELEASE:
+    if action.verb == plans.ASK:
+        ask(call, place, load_vm(place.config, action.vm))
+    elif action.verb == plans.RELEASE:
         call.remove(place.run, f"claim/{action.vm}")
     elif action.verb == plans.CLEAR:
         call.remove(place.run, f"pending/{action.vm}")
@@ -50,14 +51,17 @@ def work(call: Call) -> int:
         decision = decide(node)
         facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
         actions = plan(decision, node, facts, patience=2 * place.config.deadtime)
+        summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"
+        news = call.dry or place.run.write("plan", summary)
         for action in actions:
-            call.talk(f"{action.verb} {action.vm}: {action.reason}")
+            if news:
+                call.talk(f"{action.verb} {action.vm}: {action.reason}")
             keep_books(call, place, action)
         queue = jobs(actions)
         if decision.fence:
             queue["start"].append("kc-fence.service")
         ended = [enqueue(call.doer, verb, units) for verb, units in queue.items()]
-    call.answer(decision=decision.word, actions=",".join(f"{a.verb}:{a.vm}" for a in actions) or "none")
+    call.answer(decision=decision.word, actions=summary)
     if mistakes:
         raise Failure(Exit.CONFIG, "\n".join(mistakes))
     for end in ended:

@@ -6,7 +6,7 @@ from kisscluster.act import drbd
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit
-from kisscluster.commands.common import facts_of, go_ahead, named_vm, place_of, vm_argument
+from kisscluster.commands.common import ask, facts_of, go_ahead, named_vm, place_of, vm_argument
 from kisscluster.decide import promote
 from kisscluster.decide.promote import Verdict, verdict
 from kisscluster.see.files import Place
@@ -31,14 +31,8 @@ def attempt(call: Call, place: Place, vm: Vm, alone: bool) -> int:
 
 def refuse(call: Call, place: Place, vm: Vm, found: Verdict) -> int:
     """Say why not, and where it may change, ask the peer and wait for the next tick."""
-    node, facts = facts_of(place, vm)
-    if found.word == promote.CLAIM:
-        call.write(place.run, f"claim/{vm.name}", "home" if facts.at_home else "away")
-    elif not facts.frozen:
-        call.remove(place.run, f"claim/{vm.name}")
-    if found.word != promote.REFUSE:
-        call.write(place.run, f"pending/{vm.name}", found.reason)
-    if found.word == promote.STALE_COPY:
+    node, _ = facts_of(place, vm)
+    if ask(call, place, vm).word == promote.STALE_COPY:
         call.talk(f"{vm.name}: to accept the loss of what the peer wrote: drbdadm primary --force {vm.name}")
     call.answer(vm=vm.name, promoted=False, reason=found.reason)
     if found.word in STATUS:

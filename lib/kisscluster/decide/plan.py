@@ -9,16 +9,16 @@ from kisscluster.decide.promote import CLAIM, verdict
 from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here, may_give_up, may_promote
 
-START, STOP, PROMOTE, DEMOTE, OUTDATE, ADJUST = "start", "stop", "promote", "demote", "outdate", "adjust"
-RELEASE, CLEAR, LEVEL, MENDED = "release", "clear", "level", "mended"
+START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
+ASK, RELEASE, CLEAR, LEVEL, MENDED = "ask", "release", "clear", "level", "mended"
 
 
 @dataclass(frozen=True)
 class Action:
     """One thing to do for one VM, and why.
 
-    start, stop, promote, demote, outdate, adjust: a unit's job. release, clear, level, mended: drop the mark
-    claim, pending, ahead, split-brain.
+    start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. release, clear, level, mended:
+    drop the mark claim, pending, ahead, split-brain.
     """
 
     verb: str
@@ -101,7 +101,7 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
         return []
     if may_promote(node, vm):
         return [Action(START, vm.name, f"it belongs here: {decision.reason}")]
-    return [Action(PROMOTE, vm.name, "it belongs here, but its disk may not be primary yet")]
+    return [Action(ASK, vm.name, verdict(node, vm).reason)]
 
 
 def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:

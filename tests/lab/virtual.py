@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import time
@@ -21,6 +22,13 @@ GUEST_MIB = 4
 DISKS = {vm: f"/dev/vd{'bcdefg'[position]}" for position, vm in enumerate(VMS)}
 BOOT = 120.0
 STATE = "memory"
+DOTS = "dots"
+SWITCH_MAC = "52:54:00:00:01:fe"  # restored nodes know the switch of their past
+STEADY = {"storage=up", "production=up", "ping=up", "trace=up", "unbroken=yes", "steady=yes"}
+STORY = (
+    "kc-status; cat /run/kisscluster/links /proc/drbd; systemctl --failed --no-legend; "
+    "journalctl -b -n 80 --no-pager"
+)
 
 
 class VirtualPair:
@@ -29,11 +37,13 @@ class VirtualPair:
     def __init__(self, snapshot: Path | None = None, deb: Path | None = None) -> None:
         self.base = base()
         self.snapshot = snapshot
-        self.root = root_disk(self.base, deb)
+        self.root = snapshot or root_disk(self.base, deb)
         self.directory = _memory_disk()
-        self.net = net.Net()
+        self.net = net.Net("virtual")
         isolate.on_exit(self.close)
+        net.ip("link", "set", "prod", "address", SWITCH_MAC, netns=self.net.netns)
         self.printed = {vm: Dots() for vm in VMS}
+        self.before: dict[str, int] = json.loads((snapshot / DOTS).read_text()) if snapshot else dict.fromkeys(VMS, 0)
         self.taps = {node: {network: self.net.plug_tap(node, network) for network in NETWORKS} for node in NODES}
         self.machines: dict[str, Qemu] = {}
         try:
@@ -148,6 +158,10 @@ class VirtualPair:
         """What a guest printed so far."""
         return self.printed[vm]
 
+    def acknowledged(self, vm: str) -> int:
+        """How many writes a guest was told are on disk; no copy that anybody uses may know of fewer."""
+        return self.before[vm] + len(self.printed[vm])
+
     def counter(self, node: str, vm: str) -> int:
         """The counter on that node's copy of the guest's disk, in whatever state the node is."""
         with (self.directory / node / f"{vm}.raw").open("rb") as disk:
@@ -170,6 +184,7 @@ class VirtualPair:
             qemu.quit()
             for disk in ("root.qcow2", *(f"{vm}.raw" for vm in VMS)):
                 run("cp", "--sparse=always", self.directory / node / disk, target / node)
+        (target / DOTS).write_text(json.dumps({vm: self.acknowledged(vm) for vm in VMS}))
         self.close()
 
     def close(self) -> None:
@@ -181,7 +196,8 @@ class VirtualPair:
             for tap in taps.values():
                 net.ip("link", "delete", tap, netns=self.net.netns, check=False)
         self.net.close()
-        subprocess.run(["umount", "-l", self.directory], check=False)
+        if self.directory.is_mount():
+            run("umount", "-l", self.directory)
 
 
 def _loaded(qemu: Qemu) -> bool:
@@ -223,7 +239,7 @@ def all_up_to_date(nodes: VirtualPair, node: str) -> bool:
 
 def start(nodes: VirtualPair) -> None:
     """Start the cluster on both nodes and wait until every guest counts at home."""
-    nodes.both("systemctl start kisscluster.target")
+    nodes.both("systemctl enable --now kisscluster.target")
     for vm in VMS:
         nodes.wait(partial(counts, nodes, vm, VMS[vm].home), 90, f"{vm} counts on {VMS[vm].home}")
 
@@ -258,7 +274,7 @@ def steady(nodes: VirtualPair) -> None:
 
 def _links_steady(nodes: VirtualPair, node: str) -> bool:
     links = nodes.run(node, "cat /run/kisscluster/links", check=False).stdout.split()
-    return bool(links) and all(link.endswith(("=up", "=yes")) for link in links)
+    return set(links) >= STEADY
 
 
 @contextlib.contextmanager
@@ -271,8 +287,24 @@ def booted_pair(deb: Path | None) -> Iterator[VirtualPair]:
             nodes.booted(node)
         say(f"both nodes booted in {time.monotonic() - started:.0f} s")
         yield nodes
+    except AssertionError:
+        say(story(nodes))
+        raise
     finally:
         nodes.close()
+
+
+def story(nodes: VirtualPair) -> str:
+    """What both nodes would tell an administrator who wonders what went wrong."""
+    told = []
+    for node, qemu in nodes.machines.items():
+        try:
+            done = qemu.run(STORY, 20)
+            told.append(f"--- {node}\n{done.stdout}{done.stderr}")
+        except (subprocess.TimeoutExpired, OSError):
+            console = (nodes.directory / node / "console.log").read_text(errors="replace")
+            told.append(f"--- {node} does not answer; the end of its console:\n{console[-2000:]}")
+    return "\n".join(told)
 
 
 __all__ = ["Base", "VirtualPair", "booted_pair", "configure", "ready", "start", "steady"]

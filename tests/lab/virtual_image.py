@@ -37,7 +37,7 @@ MASKED = (
     "sys-fs-fuse-connections.mount systemd-udev-load-credentials.service systemd-tpm2-setup-early.service "
     "systemd-tpm2-setup.service systemd-pcrmachine.service systemd-pcrphase.service systemd-pcrphase-sysinit.service "
     "systemd-pcrphase-initrd.service proc-sys-fs-binfmt_misc.automount modprobe@.service "
-    "drbd-graceful-shutdown.service nftables.service"
+    "drbd-graceful-shutdown.service nftables.service systemd-random-seed.service systemd-udev-trigger.service"
 ).split()
 ENABLED = {"lab-net.service": "sysinit.target", "lab-agent.service": "sysinit.target"}
 MODULES = ["crc32c_generic", "ext4", "virtio_blk", "virtio_net", "drbd", "bridge", "tun"]

@@ -20,6 +20,7 @@ from tests.lab.say import LabError
 from tests.lab.virtual_image import PROBED, Base
 
 MEMORY = 768
+TCG_CPU = "Nehalem,+rdrand"  # without AVX, which tcg emulates slowly and the C library prefers
 NETWORK_BYTE: dict[Network, int] = {"production": 1, "storage": 2}
 CMDLINE = (
     "console=ttyS0 quiet loglevel=4 net.ifnames=0 systemd.show_status=0 systemd.hostname={name} "
@@ -49,7 +50,7 @@ def _probe(base: Base, work: Path) -> None:
 
 def machine(accel: str) -> list[str]:
     """What both nodes have in common, and what a snapshot depends on."""
-    fast = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    fast = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
     return ["qemu-system-x86_64", "-M", "pc", *fast, "-smp", "1", "-m", str(MEMORY), "-display", "none", "-vga",
             "none", "-nodefaults", "-no-user-config"]
 

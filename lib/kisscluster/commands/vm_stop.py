@@ -12,8 +12,8 @@ from kisscluster.act.systemd import unit, wait_for
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.notify import notify
 from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, vm_argument
-from kisscluster.see.daemon import notify
 from kisscluster.see.files import Place
 
 PRESS_AGAIN = 10.0  # seconds; some guests miss the first press of the button

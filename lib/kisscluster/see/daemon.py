@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import Config
+from kisscluster.base.notify import notify
 from kisscluster.base.state import State
 from kisscluster.see import kernel
 from kisscluster.see.beat import Beat
@@ -21,16 +22,6 @@ IP_FREEBIND = 15  # bind before the address exists: an interface may appear late
 MOST_DATAGRAMS = 2000  # a loop; the rest waits, so that a flood cannot stop us from speaking
 MOST_REPLIES = 50
 QUIET = 10.0  # seconds between two lines about the same trouble
-
-
-def notify(message: str) -> None:
-    """Tell systemd (sd_notify(3)); without systemd, nobody."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-            out.setblocking(False)
-            with suppress(OSError):
-                out.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
 def open_socket(address: str, port: int) -> socket.socket:

@@ -45,7 +45,7 @@ VMS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_pair(name: str, tmp_path: Path) -> None:
     (tmp_path / "kisscluster.conf").write_text(PAIRS[name]())
-    config = load(tmp_path / "kisscluster.conf")
+    config = load(str(tmp_path / "kisscluster.conf"))
     assert (config.cluster, config.me.name, config.peer.name) == ("demo", "node1", "node2")
 
 
@@ -54,12 +54,12 @@ def test_vm(name: str, tmp_path: Path) -> None:
     (tmp_path / "kisscluster.conf").write_text(PAIRS["README"]())
     (tmp_path / "vm").mkdir()
     (tmp_path / "vm/web1.conf").write_text(VMS[name]())
-    assert load_vm(load(tmp_path / "kisscluster.conf"), "web1").node == "node1"
+    assert load_vm(load(str(tmp_path / "kisscluster.conf")), "web1").node == "node1"
 
 
 def test_as_shipped_it_is_inert() -> None:
     with pytest.raises(Failure, match="missing"):
-        load(ROOT / "etc/kisscluster/kisscluster.conf")
+        load(str(ROOT / "etc/kisscluster/kisscluster.conf"))
 
 
 def disk_options(document: str) -> list[str]:

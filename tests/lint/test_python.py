@@ -64,9 +64,9 @@ def test_functions_are_short() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIB)))
 def test_module_says_in_one_sentence_what_it_is(path: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(text(path))) or ""
-    assert docstring.endswith("."), f"{path}: no sentence at the top"
-    assert "\n\n" not in docstring, f"{path}: more than one paragraph at the top"
+    """What follows after an empty line is a comment: why not the obvious."""
+    sentence = (ast.get_docstring(ast.parse(text(path))) or "").split("\n\n")[0]
+    assert sentence.endswith("."), f"{path}: no sentence at the top"
 
 
 @pytest.mark.parametrize("path", sorted(LIB.glob("decide/*.py")), ids=lambda path: path.name)

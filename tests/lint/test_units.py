@@ -97,6 +97,12 @@ def test_no_start_limit_stops_the_chain(unit: Path) -> None:
         assert limit == ["0"]
 
 
+@pytest.mark.parametrize("unit", [u for u in UNITS if u.suffix == ".service"], ids=lambda unit: unit.name)
+def test_what_a_command_says_reaches_the_journal(unit: Path) -> None:
+    """StandardError= inherits from StandardOutput=, null too."""
+    assert values(unit, "StandardOutput") != ["null"] or values(unit, "StandardError") == ["journal"]
+
+
 def test_every_wake_flag_has_somebody_who_waits_and_somebody_who_raises_it() -> None:
     raisers = [*LIB.rglob("*.py"), *(u for u in UNITS if u.suffix != ".path"), ROOT / "tests/lab/setup.py"]
     waited = {name for unit in UNITS if unit.suffix == ".path" for name in re.findall(r"wake/([a-z]+)", text(unit))}

@@ -13,7 +13,7 @@ from tests.lab.container import DISKS, ContainerPair
 from tests.lab.pair import NODES, VMS
 
 SETTLE = 3
-JOURNAL_LINES = 150
+HANDLER = ". /etc/fence-answer"
 _pairs: list[ContainerPair] = []
 
 
@@ -29,13 +29,15 @@ def containers() -> Iterator[ContainerPair]:
 
 @pytest.fixture
 def lab(containers: ContainerPair) -> ContainerPair:
-    """Two nodes fresh from the installation, their disks up; KISScluster is not started."""
-    containers.renew()
-    setup.write_resources(containers, DISKS, handler=". /etc/fence-answer")
+    """Two nodes as from the installation, their disks up; KISScluster is not started."""
+    if not idle(containers):
+        containers.renew()
+        setup.write_resources(containers, DISKS, handler=HANDLER)
+        for node in NODES:
+            containers.run(node, "drbdadm adjust all")
+        containers.wait(lambda: connected(containers), 5, "the disks are connected")
     for node in NODES:
         containers.write(node, "/etc/fence-answer", "exit 1")
-        containers.run(node, "drbdadm adjust all")
-    containers.wait(lambda: connected(containers), 5, "the disks are connected")
     return containers
 
 
@@ -45,10 +47,16 @@ def cluster(containers: ContainerPair) -> ContainerPair:
     if not healthy(containers):
         containers.renew()
         setup.write_config(containers, DISKS, settle=SETTLE)
-        for node in NODES:
-            containers.run(node, "systemctl start --no-block kisscluster.target")
+        setup.start(containers)
         containers.wait(lambda: healthy(containers), 20, "the pair is healthy")
     return containers
+
+
+def idle(pair: ContainerPair) -> bool:
+    """Are both nodes as the fixture `lab` makes them?"""
+    command = f"grep -q '{HANDLER}' /etc/drbd.d/web1.res && ! pgrep qemu && ! grep Primary $KC_PROC_DRBD"
+    return (all(pair.nodes[node].process and not pair.run(node, command, check=False).returncode for node in NODES)
+            and connected(pair))
 
 
 def connected(pair: ContainerPair) -> bool:
@@ -58,10 +66,11 @@ def connected(pair: ContainerPair) -> bool:
 
 
 def healthy(pair: ContainerPair) -> bool:
-    """Does each guest run at home, and do both nodes say that all is well?"""
+    """Does each guest run at home, is each node ready to lose the other, and do both say that all is well?"""
+    well = "kc-status -q" + "".join(f" && test -e /run/kisscluster/even/{vm}" for vm in VMS)
     on = all(pair.nodes[node].process for node in NODES)
     return (on and all(runs(pair, vm, VMS[vm].home) for vm in VMS) and connected(pair)
-            and all(pair.run(node, "kc-status", check=False).returncode == 0 for node in NODES))
+            and all(pair.run(node, well, check=False).returncode == 0 for node in NODES))
 
 
 def runs(pair: ContainerPair, vm: str, node: str) -> bool:
@@ -77,4 +86,4 @@ def pytest_runtest_makereport() -> Generator[None, Any, None]:
     if report.failed:
         for pair in _pairs:
             for node in NODES:
-                report.sections.append((f"journal of {node}", pair.journal(node, JOURNAL_LINES)))
+                report.sections.append((f"story of {node}", pair.story(node)))

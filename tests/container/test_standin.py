@@ -107,8 +107,8 @@ def test_overtaken_node_wakes(lab: ContainerPair) -> None:
     start_guest(lab, "node1")
     answer(lab, "node2", "exit 7")
     lab.pause("node1")
-    dots = len(lab.dots("web1"))
     becomes(lab, "node2", "WFConnection")
+    dots = len(lab.dots("web1"))
     assert drbd(lab, "node2", "primary") == 0
     lab.resume("node1")
     becomes(lab, "node1", "WFConnection Primary/Unknown UpToDate/DUnknown s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -17,6 +18,8 @@ from tests.lab.pair import NODES, VMS, Dots, Network
 from tests.lab.serial import Collector
 
 DISK_MEBIBYTES = 2
+# What the chain says every few seconds
+NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover|tick)\.service( - |: Deactivated)")
 DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 
 
@@ -139,8 +142,20 @@ class ContainerPair:
     def journal(self, node: str, lines: int = 200) -> str:
         """The end of a node's journal, also of a dead one."""
         directory = self.nodes[node].root / "var/log/journal"
-        command = ["journalctl", "-D", str(directory), "--no-pager", "-o", "short-precise", "-n", str(lines)]
-        return subprocess.run(command, capture_output=True, text=True).stdout
+        command = ["journalctl", "-D", str(directory), "--no-pager", "-o", "short-precise"]
+        text = subprocess.run(command, capture_output=True, text=True).stdout
+        return "\n".join([line for line in text.splitlines() if not NOISE.search(line)][-lines:])
+
+    def story(self, node: str) -> str:
+        """What somebody who looks for a fault wants to see."""
+        if not self.nodes[node].process:
+            return f"{node} is off\n{self.journal(node)}"
+        command = "kc-status; cat $KC_PROC_DRBD; cd /run/kisscluster && grep -rs . --exclude-dir=vm ."
+        try:
+            now = self.run(node, command, timeout=10, check=False).stdout
+        except subprocess.TimeoutExpired:
+            now = f"{node} answers nothing\n"
+        return now + self.journal(node)
 
     def close(self) -> None:
         """Leave nothing behind."""

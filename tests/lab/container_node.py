@@ -107,13 +107,21 @@ class Node:
             if not self.process:
                 return
             self.net.numb(self.name, True)
-            for pid in (self.leader, self.process.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
             self._write_group("cgroup.freeze", "0")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.leader, signal.SIGKILL)
+                wait(self._is_dead, 10, f"{self.name} dies", 0.005)
+            self.process.kill()
             self.process.wait(10)
             self.process = None
             self.net.unplug_veth(self.name)
+
+    def _is_dead(self) -> bool:
+        """A leader is a zombie only when nothing else of its node is left."""
+        try:
+            return ") Z " in Path(f"/proc/{self.leader}/stat").read_text()
+        except OSError:
+            return True
 
     def _write_group(self, file: str, value: str) -> None:
         with contextlib.suppress(OSError):

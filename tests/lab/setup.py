@@ -96,6 +96,12 @@ def write_config(pair: Pair, disks: Mapping[str, str], **changes: object) -> Non
             pair.write(node, f"/etc/kisscluster/vm/{vm}.conf", vm_conf(vm))
 
 
+def start(pair: Pair) -> None:
+    """Switch KISScluster on, also for the next boot; does not wait."""
+    for node in NODES:
+        pair.run(node, "systemctl enable --now --no-block kisscluster.target")
+
+
 def write_resources(pair: Pair, disks: Mapping[str, str], handler: str = HANDLER) -> None:
     """Write only /etc/drbd.d, with that fence-peer handler."""
     for node in NODES:

@@ -278,7 +278,7 @@ def test_vm_start_direct_becomes_qemu(node: FakeNode) -> None:
     done = node.call("kc-vm-start", "--direct", "web1")
     assert done.returncode == 0
     calls = node.called()
-    assert [line.split()[0] for line in calls] == ["install", "chown", "ip", "ip", "setpriv"]
+    assert [line.split()[0] for line in calls] == ["ip", "install", "chown", "ip", "ip", "setpriv"]
     for text in ("qemu-system-x86_64", "-machine pc-q35-7.2,accel=kvm", "cache.direct=on", "virtio-scsi-pci", "-sandbox on",
                  f"{node.base}/by-res/web1/0", f"path={node.run}/vm/web1/qmp", f"path={node.run}/vm/web1/monitor",
                  f"path={node.run}/vm/web1/serial", "--reuid=_kisscluster-vm", "ifname=web1.0"):

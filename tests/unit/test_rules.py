@@ -70,6 +70,9 @@ def test_belongs(word: str, what: VmFacts, yes: bool) -> None:
     (node(), vm(f.APART, copy(f.FROZEN)), promote.REFUSE),
     (node(), vm(f.APART, copy(f.APART, ahead=True)), promote.WAIT),
     (node(f.DEAD), vm(f.APART), promote.CLAIM),
+    (node(), vm(f.APART, ahead=True), promote.CLAIM),                      # what the living peer does is not known
+    (node(), vm(f.APART, copy(f.APART), ahead=True), promote.GO_ALONE),
+    (node(), vm(f.APART, copy(f.ALONE, ahead=True), ahead=True), promote.REFUSE),
 ])
 def test_promotion(where: NodeFacts, what: VmFacts, word: str) -> None:
     assert verdict(where, what).word == word

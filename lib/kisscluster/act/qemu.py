@@ -7,6 +7,7 @@ import uuid
 import zlib
 
 from kisscluster.base.config import Vm
+from kisscluster.base.run import Doer
 
 USER = "_kisscluster-vm"
 # Never the alias q35: it names another machine on each release, and both releases know this one.
@@ -24,6 +25,12 @@ def tap(name: str, index: int) -> str:
     """The VM's end of a bridge; at most 15 characters, however long the VM's name."""
     short = name if len(name) <= 12 else name[:7] + f"{zlib.crc32(name.encode()):08x}"[:5]
     return f"{short}.{index}"
+
+
+def remove_taps(doer: Doer, vm: Vm) -> None:
+    """A QEMU that was killed leaves its interfaces behind; where there is none, ip(8) fails and nothing is lost."""
+    for index in range(len(vm.bridge)):
+        doer.do("ip", "link", "delete", tap(vm.name, index))
 
 
 def preparation(vm: Vm, run_dir: str, devices: list[str]) -> list[list[str]]:

@@ -16,7 +16,7 @@ def work(call: Call) -> int:
             f"{file}: there is one already, and a new one would cut the nodes off from each "
             f"other; to replace it on both: rm {shlex.quote(file)}",
         )
-    if call.doer.say(f"umask 077 && head -c32 /dev/urandom | xxd -p -c64 > {shlex.quote(file)}"):
+    if call.doer.say(f"umask 077 && head -c32 /dev/urandom | od -An -vtx1 | tr -d ' \\n' > {shlex.quote(file)}"):
         temporary = f"{file}.{os.getpid()}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

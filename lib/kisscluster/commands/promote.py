@@ -9,6 +9,7 @@ from kisscluster.base.exits import Exit
 from kisscluster.commands.common import ask, facts_of, go_ahead, named_vm, place_of, vm_argument
 from kisscluster.decide import promote
 from kisscluster.decide.promote import Verdict, verdict
+from kisscluster.decide.wrong import accept_loss
 from kisscluster.see.files import Place
 
 PAUSE = 0.3  # seconds until the kernel may have found out that its peer is gone (FACTS 1.5)
@@ -31,9 +32,9 @@ def attempt(call: Call, place: Place, vm: Vm, alone: bool) -> int:
 
 def refuse(call: Call, place: Place, vm: Vm, found: Verdict) -> int:
     """Say why not, and where it may change, ask the peer and wait for the next tick."""
-    node, _ = facts_of(place, vm)
+    node, facts = facts_of(place, vm)
     if ask(call, place, vm).word == promote.STALE_COPY:
-        call.talk(f"{vm.name}: to accept the loss of what the peer wrote: drbdadm primary --force {vm.name}")
+        call.talk(f"{vm.name}: to accept the loss of what the peer wrote: {accept_loss(facts)}")
     call.answer(vm=vm.name, promoted=False, reason=found.reason)
     if found.word in STATUS:
         return STATUS[found.word]

@@ -12,7 +12,7 @@ from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.run import environment
 from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, vm_argument
-from kisscluster.decide.quorum import decide
+from kisscluster.decide.quorum import HOLD, decide
 from kisscluster.decide.rules import belongs_here
 from kisscluster.see import kernel
 from kisscluster.see.files import Place
@@ -29,9 +29,7 @@ def direct(call: Call, place: Place, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
-    for index in range(len(vm.bridge)):
-        if os.path.exists(f"/sys/class/net/{qemu.tap(vm.name, index)}"):
-            call.doer.do("ip", "link", "delete", qemu.tap(vm.name, index))
+    qemu.remove_taps(call.doer, vm)
     for step in qemu.preparation(vm, call.run.root, devices):
         ended = call.doer.do(*step)
         if ended.status:
@@ -65,7 +63,9 @@ def person(call: Call, place: Place, vm: Vm) -> int:
         say_word(call, place, f"stopped/{vm.name}", False)
     for mark in ("failed", "off"):
         call.remove(place.run, f"local/{mark}/{vm.name}")
-    if node.alive and not facts.me.running and (facts.peer.running or not belongs_here(decide(node).word, facts)):
+    word = decide(node).word
+    here = facts.at_home if word == HOLD else belongs_here(word, facts)
+    if node.alive and not facts.me.running and (facts.peer.running or not here):
         return elsewhere(call, place, vm)
     if facts.failed:
         enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])

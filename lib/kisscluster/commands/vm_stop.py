@@ -102,9 +102,7 @@ def direct(call: Call, vm: Vm) -> int:
 
 def ended(call: Call, vm: Vm) -> int:
     """After QEMU: its interfaces and marks go; a guest that switched itself off stays off."""
-    for index in range(len(vm.bridge)):
-        if os.path.exists(f"/sys/class/net/{qemu.tap(vm.name, index)}"):
-            call.doer.do("ip", "link", "delete", qemu.tap(vm.name, index))
+    qemu.remove_taps(call.doer, vm)
     clean = os.environ.get("SERVICE_RESULT") == "success"
     asked = call.remove(call.run, f"local/stopping/{vm.name}")
     if clean and not asked and call.run.has(f"local/running/{vm.name}"):

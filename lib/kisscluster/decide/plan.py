@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.promote import CLAIM, verdict
+from kisscluster.decide.promote import CLAIM, may_promote, verdict
 from kisscluster.decide.quorum import HOLD, NONE, Decision
-from kisscluster.decide.rules import belongs_here, may_give_up, may_promote
+from kisscluster.decide.rules import belongs_here, may_give_up
 
 START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
 ASK, RELEASE, CLEAR, LEVEL, MENDED = "ask", "release", "clear", "level", "mended"

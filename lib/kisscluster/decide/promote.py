@@ -1,4 +1,4 @@
-"""May this node become primary for a VM? Asked by kc-promote, anew from the facts each time."""
+"""May this node become primary for a VM? Asked anew from the facts each time."""
 
 from dataclasses import dataclass
 
@@ -41,15 +41,22 @@ def verdict(node: NodeFacts, vm: VmFacts) -> Verdict:
 
 
 def _apart(node: NodeFacts, vm: VmFacts, disk: str) -> Verdict:
+    """A living peer must have spoken since the last change here: it may be primary, or ahead too (*)."""
     if disk not in ("UpToDate", "Consistent"):
         return Verdict(STALE_COPY, f"not connected, and the copy here is {disk}")
-    if may_go_alone(node, vm):
-        return Verdict(GO_ALONE, "not connected, and nobody else can have newer data")
     if vm.peer_primary and node.alive:
         return Verdict(REFUSE, "not connected, and the peer says that it is primary")
+    heard = not node.alive or vm.peer.yields or vm.peer.drbd is not None
+    if heard and may_go_alone(node, vm):
+        return Verdict(GO_ALONE, "not connected, and nobody else can have newer data")
     if vm.peer.ahead:
         return Verdict(WAIT, "not connected, and the peer went on without this copy")
     return Verdict(CLAIM, _why_not(node, vm))
+
+
+def may_promote(node: NodeFacts, vm: VmFacts) -> bool:
+    """Would kc-promote try?"""
+    return verdict(node, vm).word in (DONE, GO, GO_ALONE)
 
 
 def _why_not(node: NodeFacts, vm: VmFacts) -> str:

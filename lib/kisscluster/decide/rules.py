@@ -31,15 +31,6 @@ def overtaken(node: NodeFacts, vm: VmFacts) -> bool:
     return node.alive and vm.peer.ahead and not vm.me.ahead
 
 
-def may_promote(node: NodeFacts, vm: VmFacts) -> bool:
-    """Would kc-promote try? Connected: whenever the peer is not primary; else only alone, on a good copy."""
-    if vm.me.drbd is None or vm.primary:
-        return vm.primary
-    if vm.connected:
-        return not vm.peer_primary
-    return vm.me.drbd.disk in ("UpToDate", "Consistent") and may_go_alone(node, vm)
-
-
 def belongs_here(word: str, vm: VmFacts) -> bool:
     """Where a VM should run by this decision; a VM that is not connected belongs to the node that is ahead (*)."""
     if word in (NONE, HOLD):

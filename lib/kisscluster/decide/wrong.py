@@ -89,15 +89,21 @@ def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
     if drbd is None:
         return [Wrong(vm.name, "its DRBD resource is not up here", f"kc-adjust -v {vm.name}")]
     if vm.split or vm.me.ahead and vm.peer.ahead:
-        return [
-            Wrong(
-                vm.name,
-                "split brain: both copies were written to; on the node whose copy is to be thrown away",
-                f"rm -f {state_dir(vm.name)} {state_dir(vm.name, 'split-brain')}; drbdadm secondary {vm.name}; "
-                f"drbdadm connect --discard-my-data {vm.name}",
-            )
-        ]
+        return _split_brain(vm)
     if drbd.even:
         return []
     frozen = ", its writes are frozen" if drbd.frozen else ""
     return [Wrong(vm.name, f"disks are {drbd.connection} {drbd.disk}/{drbd.peer_disk}{frozen}")]
+
+
+def _split_brain(vm: VmFacts) -> list[Wrong]:
+    mark = f"rm -f {state_dir(vm.name, 'split-brain')}"
+    discard = f"{mark} {state_dir(vm.name)}; systemctl stop kc-vm@{vm.name}; drbdadm secondary {vm.name}"
+    return [
+        Wrong(
+            vm.name,
+            "split brain: both copies were written to; on the node whose copy is to be thrown away",
+            f"{discard}; drbdadm disconnect {vm.name}; drbdadm connect --discard-my-data {vm.name}",
+        ),
+        Wrong(vm.name, "and on the node whose copy is to be kept", f"{mark}; drbdadm connect {vm.name}"),
+    ]

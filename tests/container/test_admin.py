@@ -1,0 +1,112 @@
+"""What administrators do, in the container pair: stop and start, standby, reboot, upgrade, and a QEMU that dies."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.container.conftest import connected, runs
+from tests.container.test_pair import fact, since, steady
+from tests.lab import package, setup
+from tests.lab.container import ContainerPair
+from tests.lab.pair import NODES, VMS
+
+
+@pytest.fixture
+def quick(cluster: ContainerPair) -> ContainerPair:
+    """The guest of one sector never obeys the power button: it gets one second."""
+    for node in NODES:
+        for vm in VMS:
+            cluster.write(node, f"/etc/kisscluster/vm/{vm}.conf", setup.vm_conf(vm, stop_timeout=1))
+    cluster.wait(lambda: len({fact(cluster, node, "local/config") for node in NODES}) == 1, 15, "both tell the same")
+    return cluster
+
+
+
+def test_stopped_by_a_person_stays_stopped_on_both(quick: ContainerPair) -> None:
+    done = quick.run("node2", "kc-vm-stop web1")                   # typed where it does not run
+    assert "kc-vm-start web1" in done.stderr
+    quick.wait(lambda: "Secondary/Secondary" in fact(quick, "node1", "drbd/web1"), 10, "demoted")
+    assert quick.run("node1", "kc-status", check=False).returncode == 0
+    start = time.monotonic()
+    for node in NODES:
+        quick.run(node, "touch /run/kisscluster/wake/failover")
+    quick.wait(lambda: not fact(quick, "node1", "wake/failover"), 5, "the tick ran")
+    time.sleep(1.5)
+    assert not quick.dots("web1").after(start)
+    quick.run("node2", "kc-vm-start web1")
+    quick.wait(since(quick, "web1", start, "node1"), 10, "web1 runs at home again")
+
+
+def test_standby_hands_over_and_back(quick: ContainerPair) -> None:
+    start = time.monotonic()
+    done = quick.run("node1", "kc-standby on")
+    assert "kc-standby off" in done.stderr
+    quick.wait(since(quick, "web1", start, "node2"), 25, "web1 runs on node2")
+    assert fact(quick, "node1", "decision").startswith("none ")
+    quick.wait(lambda: connected(quick), 5, "mirrored all the time")
+    quick.run("node1", "kc-standby off")
+    quick.wait(lambda: fact(quick, "node1", "decision").startswith("home "), 10, "node1 may serve again")
+    moment = time.monotonic()
+    quick.wait(since(quick, "web1", moment + 1, "node2"), 5, "nothing moves by itself")
+
+
+def test_maintenance_changes_nothing(quick: ContainerPair) -> None:
+    quick.run("node2", "kc-maintenance on")
+    for node in NODES:
+        quick.wait(lambda node=node: fact(quick, node, "decision").startswith("hold "), 10, f"{node} holds")  # type: ignore[misc]
+    start = time.monotonic()
+    quick.run("node1", "kc-standby on")
+    time.sleep(2)
+    steady(quick, "web1", start, 1.5)
+    quick.run("node1", "kc-standby off; kc-maintenance off")
+    for node in NODES:
+        quick.wait(lambda node=node: fact(quick, node, "decision").startswith("home "), 10, f"{node} works")  # type: ignore[misc]
+
+
+def kill_qemu(pair: ContainerPair, vm: str) -> None:
+    pair.wait(lambda: pair.run("node1", f"kill -KILL $(cat /run/kisscluster/vm/{vm}/pid)", check=False).returncode == 0,
+              15, "QEMU runs, and is killed")
+
+
+def test_qemu_that_dies_is_restarted_then_left_down(quick: ContainerPair) -> None:
+    start = time.monotonic()
+    kill_qemu(quick, "web1")
+    quick.wait(since(quick, "web1", start + 0.5, "node1"), 10, "restarted")
+    quick.run("node1", "systemctl reset-failed kc-vm@web1", check=False)
+
+    def down() -> bool:
+        quick.run("node1", "kill -KILL $(cat /run/kisscluster/vm/web1/pid)", check=False)
+        return bool(quick.run("node1", "test -e /run/kisscluster/local/failed/web1", check=False).returncode == 0)
+    quick.wait(down, 30, "left down")
+    done = quick.run("node1", "kc-status", check=False)
+    assert done.returncode == 1
+    assert "failed again and again" in done.stdout and "kc-vm-start web1" in done.stdout
+    start = time.monotonic()
+    quick.run("node1", "kc-vm-start web1")
+    quick.wait(since(quick, "web1", start, "node1"), 10, "a person starts it again")
+
+
+def test_guests_survive_stop_and_upgrade(quick: ContainerPair) -> None:
+    start = time.monotonic()
+    quick.run("node1", "systemctl stop kisscluster.target")
+    steady(quick, "web1", start, 1.5)
+    deb = package.deb()
+    quick.nodes["node1"].inside("/root/kisscluster.deb").write_bytes(deb.read_bytes())
+    quick.run("node1", "dpkg -i /root/kisscluster.deb && systemctl start kisscluster.target", timeout=60)
+    quick.wait(lambda: quick.run("node1", "kc-status -q", check=False).returncode == 0, 20, "healthy again")
+    steady(quick, "web1", start, 1.5)
+    done = quick.run("node1", "dpkg --remove kisscluster", check=False)
+    assert done.returncode != 0 and "rimary" in done.stdout + done.stderr
+    steady(quick, "web1", start, 1.5)
+
+
+def test_storm_of_changes_leaves_no_unit_failed(quick: ContainerPair) -> None:
+    start = time.monotonic()
+    quick.run("node1", "for i in $(seq 300); do touch /run/kisscluster/wake/failover /run/kisscluster/wake/quorum; done",
+              timeout=60)
+    quick.wait(lambda: quick.run("node1", "ls /run/kisscluster/wake").stdout == "", 10, "all flags are taken")
+    assert quick.run("node1", "systemctl --failed --plain --no-legend").stdout == ""
+    assert quick.run("node1", "systemctl is-active kc-failover.path kc-quorum.path").stdout.split() == ["active"] * 2
+    steady(quick, "web1", start, 1.5)

@@ -28,6 +28,7 @@ class ContainerPair:
 
     def __init__(self, deb: Path | None) -> None:
         isolate.enter()
+        container_root.check_host()
         container_root.sweep()
         lowers = container_root.layers(deb)
         self.base = build.lab_dir() / f"run-{os.getpid()}"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab import build
-from tests.lab.say import run_logged
+from tests.lab.say import LabError, run_logged
 
 SUITE = "trixie"
 DISKS = "/var/lib/lab-disks"
@@ -137,6 +137,16 @@ def cgroup_roots() -> list[Path]:
     if (top / "cgroup.procs").exists():
         return [top]
     return [top / "unified", top / "systemd"]
+
+
+def check_host() -> None:
+    """Refuse to start where it cannot work, and say why."""
+    for module in ("fuse", "overlay", "tun", "veth", "nf_tables"):
+        subprocess.run(["sh", "-c", f"modprobe -q {module}"], check=False, stderr=subprocess.DEVNULL)
+    known = Path("/proc/filesystems").read_text().split()
+    missing = [name for name in ("fuse", "overlay", "cgroup2") if name not in known]
+    if missing:
+        raise LabError(f"the kernel of this machine lacks {', '.join(missing)}")
 
 
 def sweep() -> None:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from tests.lab.container import ContainerPair
-from tests.lab.pair import NETWORKS, VMS, other
+from tests.lab.pair import NETWORKS, NODES, VMS, other
+from tests.lab.setup import vm_conf
 
 DEADTIME = 3.0
 
@@ -73,6 +74,19 @@ def test_switch_dead(cluster: ContainerPair) -> None:
         steady(cluster, vm, start, 1.5)
 
 
+def test_ping_address_silent(cluster: ContainerPair) -> None:
+    """A lost ping alone moves nothing."""
+    start = time.monotonic()
+    cluster.net.ping_address(False)
+    for node in NODES:
+        cluster.wait(lambda node=node: "ping=down" in fact(cluster, node, "links"), 8, f"{node} misses it")  # type: ignore[misc]
+    time.sleep(2)
+    assert [fact(cluster, node, "decision").split()[0] for node in NODES] == ["home", "home"]
+    cluster.net.ping_address(True)
+    for vm in VMS:
+        steady(cluster, vm, start, 1.5)
+
+
 def test_storage_cable_out_and_in(cluster: ContainerPair) -> None:
     """Writes freeze until the other node yields, about a second; then everything goes on at home."""
     start = time.monotonic()
@@ -90,6 +104,31 @@ def test_storage_cable_out_and_in(cluster: ContainerPair) -> None:
         cluster.wait(lambda vm=vm: cluster.run(  # type: ignore[misc]
             VMS[vm].home, f"test -e /var/lib/kisscluster/ahead/{vm}", check=False).returncode, 8, "nobody is ahead")
         nothing_lost(cluster, vm, other(VMS[vm].home))
+
+
+def test_disk_fails(cluster: ContainerPair) -> None:
+    """The guest runs on over the network, and kc-status tells."""
+    start = time.monotonic()
+    cluster.run("node1", "drbdadm detach web1")  # the stand-in takes it for an error of the disk
+    cluster.wait(lambda: "Diskless/UpToDate" in fact(cluster, "node1", "drbd/web1"), 5, "kc-heartbeat notices")
+    cluster.wait(since(cluster, "web1", time.monotonic() + 2, "node1"), 5, "web1 goes on")
+    steady(cluster, "web1", start, 1.5)
+    nothing_lost(cluster, "web1", "node2")
+    assert "Diskless" in cluster.run("node1", "kc-status", check=False).stdout
+
+
+def test_production_cable_of_the_home(cluster: ContainerPair) -> None:
+    """A guest whose LAN is gone goes where there is one; the other node's guests are not touched."""
+    for node in NODES:
+        cluster.write(node, "/etc/kisscluster/vm/web1.conf", vm_conf("web1", stop_timeout=1))
+    cluster.wait(lambda: len({fact(cluster, node, "local/config") for node in NODES}) == 1, 15, "both read it")
+    start = time.monotonic()
+    cluster.cable("node1", "production", False)
+    took = cluster.wait(since(cluster, "web1", start, "node2"), 40, "web1 runs on node2")
+    print(f"production cable: first dot after {took:.2f} s")
+    cluster.wait(lambda: "UpToDate/UpToDate" in fact(cluster, "node2", "drbd/web1"), 5, "mirrored all the time")
+    nothing_lost(cluster, "web1", "node2")
+    steady(cluster, "web2", start, 1.5)
 
 
 def test_power_loss_of_each_in_turn(cluster: ContainerPair, record_property: Callable[[str, object], None]) -> None:

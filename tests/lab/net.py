@@ -130,10 +130,15 @@ class Net:
         """The production switch loses or gets back its power."""
         self._ip("link", "set", INTERFACES["production"], "up" if up else "down")
 
+    def ping_address(self, up: bool) -> None:
+        """The switch forwards as ever, but does (or does not any more) answer pings."""
+        self._ip("address", "replace" if up else "delete", f"{SWITCH}/24", "dev", INTERFACES["production"])
+
     def heal(self) -> None:
         """Every cable in, every silence off, the switch on."""
         self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb")
         self.switch(True)
+        self.ping_address(True)
         for node in self.nodes:
             for network in NETWORKS:
                 self.cable(node, network, True)

@@ -95,7 +95,8 @@ class FakeNode:
                 "KC_SYSRQ": str(self.base / "sysrq"), "HOME": "/"}
 
     def argv(self, command: str, *arguments: str) -> list[str]:
-        return [str(BIN / command), "--config", str(self.etc / "kisscluster.conf"), "--run-dir", str(self.run), *arguments]
+        places = ["--config", str(self.etc / "kisscluster.conf"), "--run-dir", str(self.run)]
+        return [str(BIN / command), *places, *arguments]
 
     def call(self, command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         self.beat()

@@ -22,7 +22,8 @@ def test_healthy(node: FakeNode) -> None:
 
 @pytest.mark.parametrize(("links", "decision", "status"), [
     (DEAD, "all", 0), (ISOLATED, "hold", 106), (ISOLATED.replace("trace=down", "trace=up"), "hold", 106),
-    (DEAD.replace("trace=down", "trace=up"), "home", 0), ("storage=up", "hold", 75), (DEAD + " starting=yes", "hold", 75),
+    (DEAD.replace("trace=down", "trace=up"), "home", 0), ("storage=up", "hold", 75),
+    (DEAD + " starting=yes", "hold", 75),
 ])
 def test_decisions(node: FakeNode, links: str, decision: str, status: int) -> None:
     node.links(links)
@@ -120,7 +121,8 @@ def test_fence_command_is_asked_for(node: FakeNode) -> None:
     assert "systemctl --no-block start kc-fence.service" in node.called()
 
 
-@pytest.mark.parametrize(("command", "proven"), [("true", True), ("false", False), ("kill $$", False), ("exit 77", False)])
+@pytest.mark.parametrize(("command", "proven"), [("true", True), ("false", False), ("kill $$", False),
+                                                 ("exit 77", False)])
 def test_fence(node: FakeNode, command: str, proven: bool) -> None:
     node.configure(fence=command)
     node.links(DEAD)

@@ -120,7 +120,8 @@ def test_demote(node: FakeNode) -> None:
     assert node.call("kc-demote", "web1").returncode == 0
 
 
-GONE_ON = {"yields/web1": "", "peer/drbd/web1": "WFConnection Primary/Unknown UpToDate/Outdated r", "peer/ahead/web1": ""}
+GONE_ON = {"yields/web1": "", "peer/ahead/web1": "",
+           "peer/drbd/web1": "WFConnection Primary/Unknown UpToDate/Outdated r"}
 
 
 def test_outdate_disconnects_first_and_looks(node: FakeNode) -> None:
@@ -262,7 +263,8 @@ def test_vm_start_by_a_person_goes_through_systemctl(node: FakeNode) -> None:
     node.facts({"local/stopped/web1": "yes 3", "local/failed/web1": ""})
     done = node.call("kc-vm-start", "web1")
     assert done.returncode == 0
-    assert node.called() == ["systemctl --no-block reset-failed kc-vm@web1.service", "systemctl start kc-vm@web1.service"]
+    assert node.called() == ["systemctl --no-block reset-failed kc-vm@web1.service",
+                             "systemctl start kc-vm@web1.service"]
     assert (node.run / "local/stopped/web1").read_text() == "no 4\n"
     assert not (node.run / "local/failed/web1").exists()
 
@@ -279,7 +281,8 @@ def test_vm_start_direct_becomes_qemu(node: FakeNode) -> None:
     assert done.returncode == 0
     calls = node.called()
     assert [line.split()[0] for line in calls] == ["ip", "install", "chown", "ip", "ip", "setpriv"]
-    for text in ("qemu-system-x86_64", "-machine pc-q35-7.2,accel=kvm", "cache.direct=on", "virtio-scsi-pci", "-sandbox on",
+    for text in ("qemu-system-x86_64", "-machine pc-q35-7.2,accel=kvm", "cache.direct=on", "virtio-scsi-pci",
+                 "-sandbox on",
                  f"{node.base}/by-res/web1/0", f"path={node.run}/vm/web1/qmp", f"path={node.run}/vm/web1/monitor",
                  f"path={node.run}/vm/web1/serial", "--reuid=_kisscluster-vm", "ifname=web1.0"):
         assert text in calls[-1]

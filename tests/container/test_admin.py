@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.container.conftest import connected, runs
+from tests.container.conftest import connected
 from tests.container.test_pair import fact, since, steady
 from tests.lab import setup
 from tests.lab.container import ContainerPair
@@ -90,8 +90,8 @@ def test_qemu_that_dies_is_restarted_then_left_down(quick: ContainerPair) -> Non
 
 def test_storm_of_changes_leaves_no_unit_failed(quick: ContainerPair) -> None:
     start = time.monotonic()
-    quick.run("node1", "for i in $(seq 300); do touch /run/kisscluster/wake/failover /run/kisscluster/wake/quorum; done",
-              timeout=60)
+    flags = "/run/kisscluster/wake/failover /run/kisscluster/wake/quorum"
+    quick.run("node1", f"for i in $(seq 300); do touch {flags}; done", timeout=60)
     quick.wait(lambda: quick.run("node1", "ls /run/kisscluster/wake").stdout == "", 10, "all flags are taken")
     assert quick.run("node1", "systemctl --failed --plain --no-legend").stdout == ""
     assert quick.run("node1", "systemctl is-active kc-failover.path kc-quorum.path").stdout.split() == ["active"] * 2

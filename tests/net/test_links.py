@@ -18,28 +18,32 @@ def healthy(hearts: Hearts) -> Hearts:
     return hearts
 
 
+def await_fact(hearts: Hearts, node: str, name: str, value: str) -> None:
+    wait(lambda: hearts.fact(node, name) == value, 5, f"{name}={value} on {node}")
+
+
 def test_healthy_pair_is_even(healthy: Hearts) -> None:
     for node in NODES:
-        wait(lambda node=node: healthy.read(node, "even/web1") is not None, 5, f"even on {node}")
+        wait(lambda: all(healthy.path(node, "even/web1").exists() for node in NODES), 5, "even on both")
         assert healthy.read(node, "drbd/web1") == "Connected Secondary/Secondary UpToDate/UpToDate r"
-        wait(lambda node=node: healthy.read(node, "peer/drbd/web1") is not None, 5, f"peer's word on {node}")
+        wait(lambda: all(healthy.path(node, "peer/drbd/web1").exists() for node in NODES), 5, "the peer's word on both")
 
 
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_one_way_link_is_down_on_both_sides(healthy: Hearts, direction: str) -> None:
     healthy.net.silence("node1", "storage", True, direction)  # type: ignore[arg-type]
     for node in NODES:
-        wait(lambda node=node: healthy.fact(node, "storage") == "down", 4, f"storage down on {node}")
+        await_fact(healthy, node, "storage", "down")
         assert healthy.fact(node, "production") == "up"
     healthy.net.silence("node1", "storage", False)
     for node in NODES:
-        wait(lambda node=node: healthy.fact(node, "storage") == "up", 4, f"storage up on {node}")
+        await_fact(healthy, node, "storage", "up")
 
 
 def cut_off(healthy: Hearts, node: str) -> None:
     """Packets vanish, and both kernels see it."""
     for network in ("production", "storage"):
-        healthy.net.silence(node, network, True)  # type: ignore[arg-type]
+        healthy.net.silence(node, network, True)
     for each in NODES:
         healthy.drbd(each, APART)
 
@@ -64,14 +68,16 @@ def test_silent_peer_is_dead_after_deadtime(healthy: Hearts) -> None:
 
 def test_connected_drbd_is_a_trace(healthy: Hearts) -> None:
     for network in ("production", "storage"):
-        healthy.net.silence("node1", network, True)  # type: ignore[arg-type]
-    wait(lambda: healthy.fact("node2", "production") == "down" and healthy.fact("node2", "ping") == "up", 4, "silent")
+        healthy.net.silence("node1", network, True)
+    await_fact(healthy, "node2", "production", "down")
+    await_fact(healthy, "node2", "ping", "up")
     assert healthy.fact("node2", "trace") == "up"
 
 
 def test_killed_heartbeat_leaves_a_trace(healthy: Hearts) -> None:
     healthy.kill("node1")
-    wait(lambda: healthy.fact("node2", "storage") == "down" and healthy.fact("node2", "production") == "down", 4, "silent")
+    await_fact(healthy, "node2", "storage", "down")
+    await_fact(healthy, "node2", "production", "down")
     assert healthy.fact("node2", "trace") == "up"
     assert healthy.run("node2", "kc-quorum").stdout.startswith("decision=home")
 
@@ -121,7 +127,8 @@ def test_interface_that_loses_its_address_and_appears_late(hearts: Hearts) -> No
     hearts.settled()
     ip(hearts, "node1", "address", "del", f"{PRODUCTION['node1']}/24", "dev", "br0")
     try:
-        wait(lambda: hearts.fact("node1", "production") == "down" and hearts.fact("node1", "ping") == "down", 5, "lost")
+        await_fact(hearts, "node1", "production", "down")
+        await_fact(hearts, "node1", "ping", "down")
     finally:
         ip(hearts, "node1", "address", "add", f"{PRODUCTION['node1']}/24", "dev", "br0")
     hearts.settled()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from kisscluster.base.state import State
 from kisscluster.decide.words import Drbd
 from kisscluster.see.beat import Beat

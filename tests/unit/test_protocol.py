@@ -45,9 +45,11 @@ def test_garbage(data: bytes) -> None:
 @pytest.mark.parametrize("changes", [
     {"seq": -1}, {"seq": "7"}, {"seq": True}, {"seq": 1 << 63}, {"boot": "../../etc"}, {"boot": 7},
     {"heard": []}, {"heard": {"x": -1}}, {"heard": {str(n): n for n in range(9)}}, {"facts": []},
-    {"facts": {"../alive": ""}}, {"facts": {"drbd/../../x": ""}}, {"facts": {"drbd/Web1": ""}}, {"facts": {"links": ""}},
+    {"facts": {"../alive": ""}}, {"facts": {"drbd/../../x": ""}}, {"facts": {"drbd/Web1": ""}},
+    {"facts": {"links": ""}},
     {"facts": {"even/web1": "a\nb"}}, {"facts": {"even/web1": "x" * 301}}, {"facts": {"even/web1": 1}},
-    {"facts": {"local/fit/a/b": ""}}, {"facts": {f"even/v{n}": "" for n in range(2001)}}, {"extra": 1}, {"node": "n" * 65},
+    {"facts": {"local/fit/a/b": ""}}, {"facts": {f"even/v{n}": "" for n in range(2001)}},
+    {"extra": 1}, {"node": "n" * 65},
 ])
 def test_authentic_but_malformed(changes: dict[str, Any]) -> None:
     assert unseal(KEY, altered(**changes)) is None

@@ -27,6 +27,8 @@ def verbs(where: NodeFacts, what: VmFacts) -> list[str]:
     (node(), vm(None), ["adjust"]),
     (node(), vm(f.PRIMARY), ["start"]),                                       # half done
     (node(maintenance=True), vm(f.PRIMARY), ["start"]),
+    (node(f.DEAD), vm("WFConnection Primary/Unknown UpToDate/Outdated r", copy(running=True), ahead=True), ["start"]),
+    (node(), vm(f.PRIMARY, copy(running=True)), ["demote"]),
     (node(maintenance=True), vm(), []),
     (node(f.DEAD), vm(f.APART, even=True, at_home=False), ["start"]),
     (node(f.DEAD), vm(f.APART, at_home=False), ["ask"]),

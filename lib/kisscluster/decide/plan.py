@@ -72,15 +72,15 @@ def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) 
     gone_on = node.alive and peer is not None and peer.primary and not peer.connected
     if vm.me.yields and gone_on and not vm.me.ahead and not vm.primary and mine.disk in ("UpToDate", "Consistent"):
         return [Action(OUTDATE, vm.name, "the peer goes on without this copy, by our word")]
-    if vm.primary and not vm.me.running and not vm.frozen and not keeps(decision, vm):
+    if vm.primary and not vm.me.running and not vm.frozen and not keeps(decision, node, vm):
         return [Action(DEMOTE, vm.name, "primary here, and nothing runs on it")]
     return []
 
 
-def keeps(decision: Decision, vm: VmFacts) -> bool:
+def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
     return not (vm.stopped or vm.failed or vm.off) and (
-        decision.word == HOLD or decision.word != NONE and not vm.peer.running
+        decision.word == HOLD or decision.word != NONE and not (node.alive and vm.peer.running)
     )
 
 
@@ -96,7 +96,7 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.stopped or vm.failed or vm.off or vm.frozen or vm.me.drbd is None:
         return []
     if vm.primary:
-        return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, vm) else []
+        return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, node, vm) else []
     if not wanted(decision, vm) or node.stale or node.alive and vm.peer_primary:
         return []
     if may_promote(node, vm):

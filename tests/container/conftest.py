@@ -4,52 +4,93 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from tests.lab import package, setup
 from tests.lab.container import DISKS, ContainerPair
-from tests.lab.pair import NODES, VMS
+from tests.lab.pair import NODES, VMS, wait
 
 SETTLE = 3
 HANDLER = ". /etc/fence-answer"
-_pairs: list[ContainerPair] = []
+_stock: list[Stock] = []
+
+
+class Stock:
+    """The pair in use, and another one that is made ready meanwhile: a pair needs seconds until it is healthy."""
+
+    def __init__(self) -> None:
+        self.pair = ContainerPair(package.deb())
+        self._spare: ContainerPair | None = None
+        self._maker: Thread | None = None
+
+    def healthy(self) -> ContainerPair:
+        """A healthy pair: the one in use if it still is, or else the other."""
+        if not healthy(self.pair):
+            if self._maker and self._spare:
+                self._maker.join()
+                self.pair, self._spare = self._spare, self.pair
+            if not healthy(self.pair):
+                make_healthy(self.pair)
+            self._maker = Thread(target=self._make_spare)
+            self._maker.start()
+        return self.pair
+
+    def _make_spare(self) -> None:
+        # what fails here fails again, and loudly, when the pair is wanted
+        with suppress(Exception):
+            self._spare = self._spare or ContainerPair(package.deb())
+            make_healthy(self._spare)
+
+    def close(self) -> None:
+        """Both off."""
+        if self._maker:
+            self._maker.join()
+        for pair in (self.pair, self._spare):
+            if pair:
+                pair.close()
 
 
 @pytest.fixture(scope="session")
-def containers() -> Iterator[ContainerPair]:
-    """The one pair of this session."""
-    pair = ContainerPair(package.deb())
-    _pairs.append(pair)
-    yield pair
-    _pairs.clear()
-    pair.close()
+def stock() -> Iterator[Stock]:
+    """The pairs of this session."""
+    stock = Stock()
+    _stock.append(stock)
+    yield stock
+    _stock.clear()
+    stock.close()
 
 
 @pytest.fixture
-def lab(containers: ContainerPair) -> ContainerPair:
+def lab(stock: Stock) -> ContainerPair:
     """Two nodes as from the installation, their disks up; KISScluster is not started."""
-    if not idle(containers):
-        containers.renew()
-        setup.write_resources(containers, DISKS, handler=HANDLER)
+    pair = stock.pair
+    if not idle(pair):
+        pair.renew()
+        setup.write_resources(pair, DISKS, handler=HANDLER)
         for node in NODES:
-            containers.run(node, "drbdadm adjust all")
-        containers.wait(lambda: connected(containers), 5, "the disks are connected")
+            pair.run(node, "drbdadm adjust all")
+        pair.wait(lambda: connected(pair), 5, "the disks are connected")
     for node in NODES:
-        containers.write(node, "/etc/fence-answer", "exit 1")
-    return containers
+        pair.write(node, "/etc/fence-answer", "exit 1")
+    return pair
 
 
 @pytest.fixture
-def cluster(containers: ContainerPair) -> ContainerPair:
+def cluster(stock: Stock) -> ContainerPair:
     """A pair that is well, its guests at home; one that the test before left so is taken over."""
-    if not healthy(containers):
-        containers.renew()
-        setup.write_config(containers, DISKS, settle=SETTLE)
-        setup.start(containers)
-        containers.wait(lambda: healthy(containers), 20, "the pair is healthy")
-    return containers
+    return stock.healthy()
+
+
+def make_healthy(pair: ContainerPair) -> None:
+    """From the installation to guests that run at home."""
+    pair.renew()
+    setup.write_config(pair, DISKS, settle=SETTLE)
+    setup.start(pair)
+    wait(lambda: healthy(pair), 25, "the pair is healthy", 0.2)
 
 
 def idle(pair: ContainerPair) -> bool:
@@ -84,6 +125,6 @@ def pytest_runtest_makereport() -> Generator[None, Any, None]:
     """Show what both nodes said when a test failed."""
     report: pytest.TestReport = (yield).get_result()
     if report.failed:
-        for pair in _pairs:
+        for stock in _stock:
             for node in NODES:
-                report.sections.append((f"story of {node}", pair.story(node)))
+                report.sections.append((f"story of {node}", stock.pair.story(node)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from tests.lab.serial import Collector
 DISK_MEBIBYTES = 2
 # What the chain says every few seconds
 NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover|tick)\.service( - |: Deactivated)")
+_numbers = itertools.count()
 DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 
 
@@ -31,17 +33,19 @@ class ContainerPair:
         container_root.check_host()
         container_root.sweep()
         lowers = container_root.layers(deb)
-        self.base = build.lab_dir() / f"run-{os.getpid()}"
+        number = next(_numbers)
+        self.base = build.lab_dir() / f"run-{os.getpid()}-{number}"
         self.base.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "lab", str(self.base)], check=True)
-        self.net = Net()
+        self.net = Net(prefix=f"container{number}-")
         isolate.on_exit(self.close)
         self.nodes = {name: Node(name, self.base / name, lowers, self.net) for name in NODES}
+        self._make_disks()
         self._closing = threading.Event()
         self.collector = Collector(lambda node, vm: self.nodes[node].inside(f"/run/kisscluster/vm/{vm}/serial"))
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
-        self.renew()
+        self._together(Node.boot)
 
     def renew(self) -> None:
         """Both nodes as new, every fault healed, both booted."""

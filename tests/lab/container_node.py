@@ -39,7 +39,8 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
         self.leader = self.boots = 0
         self.lock = threading.RLock()
-        self.groups = [top / f"kclab-{os.getpid()}-{name}" for top in container_root.cgroup_roots()]
+        # run-PID-NUMBER gives kclab-PID-NUMBER-NODE
+        self.groups = [top / f"kclab-{base.parent.name[4:]}-{name}" for top in container_root.cgroup_roots()]
         self.root = base / "root"
         self.sysrq = base / "lab/sysrq"
         self.renew()

@@ -37,12 +37,13 @@ def mac(machine: str, network: Network) -> str:
 class Net:
     """The switch, the storage cable, and what is plugged into them.
 
-    isolate.enter() makes the namespace's name private to this process.
+    isolate.enter() makes the namespaces' names private to this process; several networks in one process differ
+    by the prefix of these names.
     """
 
-    def __init__(self, netns: str = "switch") -> None:
+    def __init__(self, netns: str = "switch", prefix: str = "") -> None:
         isolate.enter()
-        self.netns = netns
+        self.netns, self.prefix = prefix + netns, prefix
         ip("netns", "add", self.netns)
         isolate.on_exit(self.close)
         self.nodes: set[str] = set()
@@ -72,27 +73,28 @@ class Net:
 
     def plug_veth(self, node: str) -> str:
         """Make a network namespace for a node, its two interfaces plugged in and configured; its path."""
-        ip("netns", "add", node)
+        netns = self.prefix + node
+        ip("netns", "add", netns)
         self.nodes.add(node)
-        ip("link", "set", "lo", "up", netns=node)
+        ip("link", "set", "lo", "up", netns=netns)
         for network in NETWORKS:
             inner, port = INTERFACES[network], self.port(node, network)
-            self._ip("link", "add", port, "type", "veth", "peer", "name", inner, "netns", node)
+            self._ip("link", "add", port, "type", "veth", "peer", "name", inner, "netns", netns)
             self._plug(port, network)
-            ip("link", "set", inner, "up", netns=node)
-        ip("link", "add", "br0", *BRIDGE, netns=node)
-        ip("link", "set", "br0", "address", mac(node, "production"), netns=node)
-        ip("link", "set", "prod", "master", "br0", netns=node)
-        ip("link", "set", "br0", "up", netns=node)
-        ip("address", "add", f"{PRODUCTION[node]}/24", "dev", "br0", netns=node)
-        ip("address", "add", f"{STORAGE[node]}/24", "dev", "stor", netns=node)
-        return f"/run/netns/{node}"
+            ip("link", "set", inner, "up", netns=netns)
+        ip("link", "add", "br0", *BRIDGE, netns=netns)
+        ip("link", "set", "br0", "address", mac(node, "production"), netns=netns)
+        ip("link", "set", "prod", "master", "br0", netns=netns)
+        ip("link", "set", "br0", "up", netns=netns)
+        ip("address", "add", f"{PRODUCTION[node]}/24", "dev", "br0", netns=netns)
+        ip("address", "add", f"{STORAGE[node]}/24", "dev", "stor", netns=netns)
+        return f"/run/netns/{netns}"
 
     def unplug_veth(self, node: str) -> None:
         """Take a node's namespace away, with whatever its kernel still wanted to send."""
         for network in NETWORKS:
             ip("link", "delete", self.port(node, network), netns=self.netns, check=False)
-        ip("netns", "delete", node, check=False)
+        ip("netns", "delete", self.prefix + node, check=False)
         self.nodes.discard(node)
 
     def plug_tap(self, node: str, network: Network) -> str:

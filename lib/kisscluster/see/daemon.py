@@ -22,6 +22,7 @@ IP_FREEBIND = 15  # bind before the address exists: an interface may appear late
 MOST_DATAGRAMS = 2000  # a loop; the rest waits, so that a flood cannot stop us from speaking
 MOST_REPLIES = 50
 QUIET = 10.0  # seconds between two lines about the same trouble
+LULL = 2.0  # seconds that a running failover has the processor for itself
 
 
 def open_socket(address: str, port: int) -> socket.socket:
@@ -53,6 +54,8 @@ class Daemon:
         self.watched: dict[str, int] = {}
         self.due = 0.0
         self.asked = False
+        self.news = False  # something changed that kc-quorum, or kc-failover once more, has to look at
+        self.woken = 0.0
         self.local: dict[str, str] = {}
         self.logged: dict[str, float] = {}
 
@@ -96,8 +99,13 @@ class Daemon:
         self.asked = self.heart.wants_ping()
 
     def _publish(self, now: float) -> None:
-        for command in self.beat.publish(now, self.heart, self.local):
-            self._wake(command)
+        changed = self.beat.publish(now, self.heart, self.local)
+        self.news |= bool(changed)
+        if any(not name.startswith("drbd/") for name in changed):
+            self._wake(now, "failover")
+        elif self.news and now - self.woken >= LULL:
+            self._wake(now, "failover", "quorum")
+            self.news = False
         self._complain(now)
 
     def _deadline(self, now: float) -> float:
@@ -157,9 +165,15 @@ class Daemon:
             self.watched[network] = pinger.fileno()
             self.selector.register(pinger.fileno(), selectors.EVENT_READ, f"ping/{network}")
 
-    def _wake(self, command: str) -> None:
+    def _wake(self, now: float, *commands: str) -> None:
+        """Who is lost or says something new wakes at once; what the kernel and the files then go through, in a lull.
+
+        A failover changes DRBD's states several times: woken for each, the commands would run beside the promotion.
+        """
+        self.woken = now
         try:
-            self.run_dir.flag(f"wake/{command}")
+            for command in commands:
+                self.run_dir.flag(f"wake/{command}")
         except OSError:
             self.beat.failed += 1
 

@@ -301,8 +301,9 @@ class Device:
             "DRBD_RESOURCE": config.name, "DRBD_MINOR": str(config.minor), "DRBD_VOLUME": "0",
             "DRBD_LL_DISK": config.disk, "DRBD_PEER": config.peer, "DRBD_PEERS": config.peer,
             "DRBD_PEER_ADDRESS": config.peer_address, "DRBD_PEER_AF": "ipv4", "DRBD_CONF": "/etc/drbd.conf"}
+        nowhere = asyncio.subprocess.DEVNULL  # as for every child of the kernel
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", config.handlers[name], env=environment, stdin=asyncio.subprocess.DEVNULL)
+            "/bin/sh", "-c", config.handlers[name], env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
         return await process.wait()
 
     # What commands do

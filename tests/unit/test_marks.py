@@ -43,6 +43,10 @@ def test_even(before: bool, me: Copy, peer: Copy, after: bool) -> None:
     (False, copy(f.APART, claim=True), copy(claim=True), True, True, True),
     (False, copy(f.APART), copy(ahead=True), True, True, False),            # only who asks gets a word
     (False, copy(None), copy(claim=True), True, False, True),
+    (False, copy(f.APART), copy(f.FROZEN), True, False, True),              # it asks by its very state
+    (False, copy(f.PEER_PRIMARY), copy(f.FROZEN), True, False, True),
+    (False, copy(f.FROZEN), copy(f.FROZEN), True, True, False),             # a migration's window: neither can give
+    (True, copy(f.APART), copy(f.FROZEN), True, False, True),
     (True, copy(f.APART), copy(ahead=True), True, False, True),             # stands while it is ahead
     (True, copy(f.APART), copy(), False, False, True),                      # and while we do not know
     (True, copy(f.EVEN), copy(), True, False, False),

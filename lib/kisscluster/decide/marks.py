@@ -27,6 +27,7 @@ def next_even(before: bool, me: Copy, peer: Copy) -> bool:
 def next_yields(before: bool, me: Copy, peer: Copy, known: bool, gives_way: bool) -> bool:
     """Our word that the peer may go on alone; stands until the peer says neither claim nor ahead (DESIGN 3).
 
+    A frozen primary asks by its very state: its word is here before its handler has even started.
     `known`: the peer's marks are newer than our last change. `gives_way`: when both claim, we are the one
     that gives way (not its home).
     """
@@ -34,6 +35,7 @@ def next_yields(before: bool, me: Copy, peer: Copy, known: bool, gives_way: bool
         return False
     if not known:
         return before
+    asks = peer.claim or peer.drbd is not None and peer.drbd.waiting
     if before:
-        return peer.claim or peer.ahead
-    return peer.claim and (not me.claim or gives_way)
+        return asks or peer.ahead
+    return asks and (not me.claim or gives_way)

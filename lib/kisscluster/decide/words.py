@@ -103,6 +103,11 @@ class Drbd:
         return self.connection == "Connected" and self.disk == self.peer_disk == "UpToDate"
 
     @property
+    def waiting(self) -> bool:
+        """Primary, without the peer, and frozen until somebody says that it may go on."""
+        return self.primary and not self.connected and self.frozen
+
+    @property
     def running_alone(self) -> bool:
         """Primary, without the peer, and writing."""
         return self.primary and not self.connected and not self.frozen

@@ -23,25 +23,29 @@ class Demo:
         self.nodes = nodes
         self.moment = time.monotonic()
         self.counted = dict.fromkeys(VMS, 0)
+        self.told: dict[str, str] = {}
 
     def begin(self, headline: str) -> None:
         """A new chapter, with a clock of its own."""
         print(f"\n== {headline}", flush=True)
         self.moment = time.monotonic()
+        self.told.clear()
 
     def second(self, node: str) -> None:
-        """One line: what a node decided, and for each guest its disk there, its units and its dots everywhere."""
-        decision, disks, units = _look(self.nodes, node)
-        parts = [f"+{time.monotonic() - self.moment:3.0f} s {node} {decision:5}"]
-        for position, vm in enumerate(VMS):
-            promote, running = units[2 * position : 2 * position + 2]
-            parts.append(f"{vm}: {disks.get(vm, 'no disk'):52} {promote}/{running} {self._dots(vm):12}")
-        print("  |  ".join(parts), flush=True)
+        """What a node decided and where the guests counted in the last second; then what changed for a guest there."""
+        decision, states = _look(self.nodes, node)
+        counts = "   ".join(f"{vm} {self._dots(vm)}" for vm in VMS)
+        print(f"+{time.monotonic() - self.moment:4.0f} s  {node} decides {decision:5} {counts}")
+        for vm, state in states.items():
+            if self.told.get(vm) != state:
+                self.told[vm] = state
+                print(f"           {vm}: {state}")
+        sys.stdout.flush()
 
     def _dots(self, vm: str) -> str:
         dots = self.nodes.dots(vm).all()
         new, self.counted[vm] = dots[self.counted[vm]:], len(dots)
-        return f"{'.' * min(len(new), 12)}" if new else "(silent)"
+        return f"{'.' * min(len(new), 12):12} {new[-1].node if new else 'silent':6}"
 
     def until(self, node: str, happened: list[str], timeout: float) -> None:
         """Tell every second what a node sees, until nothing is left to happen."""
@@ -66,19 +70,28 @@ class Demo:
         return virtual.all_up_to_date(self.nodes, subject)
 
 
-def _look(nodes: VirtualPair, node: str) -> tuple[str, dict[str, str], list[str]]:
+def _look(nodes: VirtualPair, node: str) -> tuple[str, dict[str, str]]:
     try:
         lines = nodes.machines[node].run(LOOK, 5).stdout.splitlines()
     except subprocess.TimeoutExpired:
-        return "?", {}, ["?"] * len(UNITS)
-    units = lines[-len(UNITS):] if len(lines) >= len(UNITS) else ["?"] * len(UNITS)
-    disks = {}
-    for vm, facts in VMS.items():
-        for line in lines:
-            words = line.split()
-            if words and words[0] == f"{facts.minor}:":
-                disks[vm] = " ".join(word.partition(":")[2] for word in words[1:4]) + " frozen" * (words[-1][0] == "s")
-    return lines[0].split()[0] if lines and lines[0] else "-", disks, units
+        return "?", {}
+    units = lines[-len(UNITS):]
+    if len(lines) < len(UNITS):
+        return "?", {}
+    states = {}
+    for position, (vm, facts) in enumerate(VMS.items()):
+        promote, running = units[2 * position : 2 * position + 2]
+        states[vm] = f"{_disk(lines, facts.minor)}; kc-promote {promote}, kc-vm {running}"
+    return lines[0].split()[0] if lines[0] else "-", states
+
+
+def _disk(lines: list[str], minor: int) -> str:
+    for line in lines:
+        words = line.split()
+        if words and words[0] == f"{minor}:":
+            state = " ".join(word.partition(":")[2] for word in words[1:4])
+            return state + (", frozen" if words[-1].startswith("s") else "")
+    return "no DRBD"
 
 
 def lost(nodes: VirtualPair, node: str) -> list[str]:

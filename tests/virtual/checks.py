@@ -22,17 +22,17 @@ def boot_id(pair: VirtualPair, node: str) -> str:
         return ""
 
 
-def wait_for_reset(pair: VirtualPair, node: str, before: str, timeout: float = 60) -> None:
+def wait_for_reset(pair: VirtualPair, node: str, before: str, timeout: float = 90) -> None:
     """The node boots again by itself."""
     pair.wait(lambda: boot_id(pair, node) not in ("", before), timeout, f"{node} resets itself and boots")
 
 
-def wait_for_guest(pair: VirtualPair, vm: str, node: str, timeout: float = 40) -> None:
+def wait_for_guest(pair: VirtualPair, vm: str, node: str, timeout: float = 90) -> None:
     """The guest counts on that node."""
     pair.wait(lambda: virtual.counts(pair, vm, node), timeout, f"{vm} counts on {node}")
 
 
-def wait_for_mirror(pair: VirtualPair, timeout: float = 60) -> None:
+def wait_for_mirror(pair: VirtualPair, timeout: float = 120) -> None:
     """Both copies of every disk are good again, and nobody saw a split brain on the way."""
     def good() -> bool:
         return all(virtual.all_up_to_date(pair, node) for node in NODES)
@@ -42,7 +42,7 @@ def wait_for_mirror(pair: VirtualPair, timeout: float = 60) -> None:
         assert "Split-Brain" not in pair.run(node, "journalctl -k -b --no-pager").stdout
 
 
-def wait_for_health(pair: VirtualPair, timeout: float = 40) -> None:
+def wait_for_health(pair: VirtualPair, timeout: float = 90) -> None:
     """kc-status has nothing to complain about on either node."""
     def well() -> bool:
         return all(pair.run(node, "kc-status", check=False).returncode == 0 for node in NODES)

@@ -29,6 +29,7 @@ resource {vm} {{
     unfence-peer "touch /run/kisscluster/wake/failover";
     split-brain "touch /var/lib/kisscluster/split-brain/$DRBD_RESOURCE /run/kisscluster/wake/failover";
     local-io-error "touch /run/kisscluster/wake/failover";
+    before-resync-target "test ! -e /var/lib/kisscluster/ahead/$DRBD_RESOURCE";
   }}
   volume 0 {{ device minor {minor}; disk {disk}; meta-disk internal; }}
   on node1 {{ address {address1}:{port}; }}

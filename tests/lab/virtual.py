@@ -140,10 +140,6 @@ class VirtualPair:
         """It goes on as if nothing had been."""
         self.machines[node].qmp("cont")
 
-    def panic(self, node: str) -> None:
-        """The node's kernel dies and boots again some seconds later."""
-        self.machines[node].qmp("inject-nmi")
-
     def cable(self, node: str, network: Network, up: bool) -> None:
         """Pull a cable out (the node sees its carrier go) or put it back."""
         self.machines[node].qmp("set_link", name=f"nic-{network}", up=up)

@@ -20,6 +20,7 @@ from tests.lab.say import LabError
 from tests.lab.virtual_image import PROBED, Base
 
 MEMORY = 768
+CPUS = "2"  # the survivor of a power loss has the host to itself
 TCG_CPU = "Nehalem,+rdrand"  # without AVX, which tcg emulates slowly and the C library prefers
 NETWORK_BYTE: dict[Network, int] = {"production": 1, "storage": 2}
 CMDLINE = (
@@ -51,7 +52,7 @@ def _probe(base: Base, work: Path) -> None:
 def machine(accel: str) -> list[str]:
     """What both nodes have in common, and what a snapshot depends on."""
     fast = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
-    return ["qemu-system-x86_64", "-M", "pc", *fast, "-smp", "1", "-m", str(MEMORY), "-display", "none", "-vga",
+    return ["qemu-system-x86_64", "-M", "pc", *fast, "-smp", CPUS, "-m", str(MEMORY), "-display", "none", "-vga",
             "none", "-nodefaults", "-no-user-config"]
 
 

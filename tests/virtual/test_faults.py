@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab.pair import NETWORKS, NODES, VMS, other
 from tests.lab.virtual import VirtualPair, counts
+from tests.lab.virtual_node import accelerator
 from tests.virtual.checks import (
     boot_id,
     freezes,
@@ -20,7 +21,8 @@ from tests.virtual.checks import (
     wait_for_reset,
 )
 
-FROZEN_AT_MOST = 2.0
+# from DRBD's notice on; under tcg the start of the handler alone takes longer than the promised two seconds
+FROZEN_AT_MOST = {"kvm": 2.0, "tcg": 10.0}
 
 
 @pytest.mark.parametrize("victim", NODES)
@@ -66,7 +68,7 @@ def test_storage_cable_out_and_in(pair: VirtualPair) -> None:
     only_at_home(pair, started)
     for node in NODES:
         nothing_lost(pair, node)
-    assert all(max(each) <= FROZEN_AT_MOST for each in durations.values()), durations
+    assert all(max(each) <= FROZEN_AT_MOST[accelerator(pair.base)] for each in durations.values()), durations
 
 
 def test_stale_copy_is_not_started(pair: VirtualPair) -> None:
@@ -76,8 +78,8 @@ def test_stale_copy_is_not_started(pair: VirtualPair) -> None:
     pair.wait(lambda: counts(pair, "web1", "node1"), 60, "web1 goes on")
     pair.power_off("node1")
     died = time.monotonic()
-    decision = "/run/kisscluster/decision"
-    pair.wait(lambda: pair.read("node2", decision).startswith("all"), 60, "node2 takes over what it can")
+    decision = "cat /run/kisscluster/decision"
+    pair.wait(lambda: pair.run("node2", decision, check=False).stdout.startswith("all"), 60, "node2 decides all")
     pair.wait(lambda: time.monotonic() > died + 20, 30, "time enough for a wrong promotion")
     assert not pair.dots("web1").after(died)
     assert counts(pair, "web2", "node2")

@@ -3,7 +3,7 @@
 import json
 import stat
 
-from tests.cli.node import DEAD, FakeNode
+from tests.cli.node import DEAD, ISOLATED, FakeNode
 
 RUNS = "Connected Primary/Secondary UpToDate/UpToDate r"
 
@@ -36,6 +36,16 @@ def test_dead_peer_and_stale_copy_are_told_with_a_command(node: FakeNode) -> Non
     assert "node2 is dead" in done.stdout
     assert "! web2: not running" in done.stdout and "the copy here is Outdated" in done.stdout
     assert "drbdadm primary --force web2" in done.stdout
+
+
+def test_isolated_node_gives_no_dangerous_advice(node: FakeNode) -> None:
+    """What runs well on the other node must not be started here by a tired human."""
+    node.links(ISOLATED)
+    node.drbd("web2", "WFConnection Secondary/Unknown UpToDate/DUnknown r")
+    done = node.call("kc-status")
+    assert done.returncode == 1
+    assert "--force" not in done.stdout and "/ahead/" not in done.stdout
+    assert "kc-fence --confirm" in done.stdout
 
 
 def test_stopped_by_a_person_is_as_it_should_be(node: FakeNode) -> None:

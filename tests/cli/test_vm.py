@@ -107,6 +107,61 @@ def test_promote_writes_its_mark_before_the_kernel_is_asked(node: FakeNode) -> N
     assert node.call("kc-promote", "web1").returncode == 0
 
 
+def test_promote_waits_until_the_heartbeat_saw_the_disk(node: FakeNode) -> None:
+    """Demoted a moment ago: the heartbeat still says Primary, and QEMU would find a Secondary."""
+    node.facts({"drbd/web1": "Connected Primary/Secondary UpToDate/UpToDate r"})
+    done = node.call("kc-promote", "--timeout", "0.5", "web1")
+    assert (done.returncode, node.called()) == (75, [])
+
+
+def test_orphan_is_looked_at_again(node: FakeNode) -> None:
+    node.drbd("web1", "Connected Primary/Secondary UpToDate/UpToDate r")
+    node.facts({"local/running/web1": ""})
+    assert node.call("kc-demote", "--orphan", "web1").returncode == 1
+    assert node.called() == []
+    node.facts({"local/running/web1": None, "local/stopped/web1": "yes 1"})
+    assert node.call("kc-demote", "--orphan", "web1").returncode == 0
+    assert node.called() == ["drbdadm secondary web1"]
+
+
+def test_level_looks_at_the_kernel_again(node: FakeNode) -> None:
+    node.drbd("web1", EVEN)
+    node.facts({"peer/drbd/web1": EVEN})
+    node.ahead("web1").touch()
+    text = (node.base / "proc").read_text()
+    (node.base / "proc").write_text(text.replace("Connected ro:Secondary/Secondary", "WFConnection ro:Primary/Unknown"))
+    node.call("kc-failover")
+    assert node.ahead("web1").exists()
+    (node.base / "proc").write_text(text)
+    node.call("kc-failover")
+    assert not node.ahead("web1").exists()
+
+
+def test_full_disk_keeps_no_other_vm_waiting(node: FakeNode) -> None:
+    node.drbd("web2", "WFConnection Primary/Unknown UpToDate/Inconsistent r")
+    (node.lib / "ahead").rmdir()
+    (node.lib / "ahead").write_text("")                         # nothing can be written below it
+    done = node.call("kc-failover")
+    assert done.returncode == 0
+    assert node.called() == ["systemctl --no-block start kc-vm@web1.service kc-vm@web2.service"]
+    assert "ahead web2" in done.stderr
+
+
+def test_stop_of_a_guest_whose_file_is_broken(node: FakeNode) -> None:
+    (node.etc / "vm/web1.conf").write_text("nonsense")
+    node.facts({"local/running/web1": ""})
+    assert node.call("kc-vm-stop", "--direct", "web1").returncode == 0
+    assert node.call("kc-vm-stop", "--ended", "web1", SERVICE_RESULT="success").returncode == 0
+    assert not (node.run / "local/running/web1").exists()
+
+
+def test_umask_of_root_hides_nothing(node: FakeNode) -> None:
+    script = " ".join(["umask", "077;", "exec", *node.argv("kc-maintenance", "on")])
+    subprocess.run(["/bin/sh", "-c", script], env=node.environment(), check=True, capture_output=True)
+    assert (node.run / "local/maintenance").stat().st_mode & 0o777 == 0o644
+    assert (node.run / "local").stat().st_mode & 0o777 == 0o755
+
+
 def test_demote(node: FakeNode) -> None:
     assert node.call("kc-demote", "web1").returncode == 0
     assert node.called() == ["drbdadm secondary web1"]

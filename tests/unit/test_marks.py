@@ -30,7 +30,14 @@ SOURCE_NOT = "SyncSource Primary/Secondary UpToDate/Inconsistent r"
     (False, copy(f.APART), copy(f.APART), False),
 ])
 def test_even(before: bool, me: Copy, peer: Copy, after: bool) -> None:
-    assert next_even(before, me, peer) is after
+    assert next_even(before, me, peer, peer) is after
+
+
+@pytest.mark.parametrize("last", [copy(ahead=True), copy(f.ALONE), copy(RUNNING_APART)])
+def test_old_word_takes_even_away_and_never_gives_it(last: Copy) -> None:
+    """It said "ahead" in the very datagram that our own change made too old, and died before the next one."""
+    assert not next_even(True, copy(f.APART), copy(), last)
+    assert not next_even(False, copy(f.EVEN), copy(), copy(f.EVEN))
 
 
 @pytest.mark.parametrize(("before", "me", "peer", "known", "gives_way", "after"), [

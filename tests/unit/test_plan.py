@@ -56,6 +56,11 @@ def verbs(where: NodeFacts, what: VmFacts) -> list[str]:
     (node(), vm(f.PRIMARY, copy(f.PRIMARY, running=True), at_home=False, running=True), ["stop"]),
     (node(), vm(f.PRIMARY, copy(f.PRIMARY, running=True), running=True), []),
     (node(stale="no heartbeat"), vm(None), []),
+    (node(), vm("WFConnection Primary/Unknown UpToDate/Inconsistent r", running=True), ["ahead"]),  # nobody was asked
+    (node(), vm(f.ALONE, running=True, ahead=True), []),
+    (node(maintenance=True), vm(None), []),
+    (node(maintenance=True), vm("StandAlone Secondary/Unknown UpToDate/DUnknown r"), []),
+    (node(maintenance=True), vm(f.FROZEN, running=True, drbd_age=7), ["adjust"]),
     (node(stale="no heartbeat"), vm(f.PRIMARY, running=True), []),
 ])
 def test_plan(where: NodeFacts, what: VmFacts, expected: list[str]) -> None:

@@ -125,6 +125,7 @@ def start(
 ) -> int:
     """Parse, work, and turn everything that can happen into an exit status."""
     open_streams()
+    os.umask(0o022)  # kc-heartbeat reads what root writes, whatever root's umask
     command_line = parser(program, purpose, timeout)
     if arguments:
         arguments(command_line)

@@ -83,11 +83,17 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Vm:
-    """vm/NAME.conf; memory in MiB, stop_timeout in seconds."""
+class Resource:
+    """A VM as far as its disks go: its name, and its home ("" when its file cannot be read)."""
 
     name: str
     node: str
+
+
+@dataclass(frozen=True)
+class Vm(Resource):
+    """vm/NAME.conf; memory in MiB, stop_timeout in seconds."""
+
     memory: int
     cpus: int
     bridge: tuple[str, ...]

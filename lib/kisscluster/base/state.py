@@ -40,7 +40,12 @@ class State:
             os.close(fd)
 
     def has(self, name: str) -> bool:
-        return os.path.lexists(self.path(name))
+        """Is there such a fact? Raises OSError where that cannot be told: an unreadable mark is not an absent one."""
+        try:
+            os.lstat(self.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def names(self, folder: str) -> list[str]:
         """Names of the facts in a folder, sorted, without temporary dot-files."""

@@ -1,15 +1,17 @@
 """What most commands begin with: the configuration, the facts, the VM that was named."""
 
 import argparse
+from dataclasses import replace
 
 from kisscluster.base.cli import Call
-from kisscluster.base.config import Config, Vm, load, load_vm
+from kisscluster.base.config import Config, Resource, Vm, load, load_vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.state import is_vm_name
 from kisscluster.decide import promote
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.human import Word
 from kisscluster.decide.quorum import Decision
+from kisscluster.decide.rules import may_go_alone, overtaken
 from kisscluster.see.files import Place, node_facts, vm_facts, word
 
 
@@ -32,7 +34,16 @@ def named_vm(call: Call, config: Config) -> Vm:
     return load_vm(config, checked(call.options.vm))
 
 
-def facts_of(place: Place, vm: Vm) -> tuple[NodeFacts, VmFacts]:
+def vm_or_unknown(call: Call, name: str) -> Resource:
+    """For what must be done for a guest that runs, whatever has become of its file."""
+    try:
+        return load_vm(load(call.config_file), name)
+    except Failure as failure:
+        call.talk(str(failure))
+        return Resource(name, "")
+
+
+def facts_of(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
     """Read anew: what was true a moment ago permits nothing."""
     return node_facts(place), vm_facts(place, vm.name, vm.node)
 
@@ -51,15 +62,17 @@ def say_word(call: Call, place: Place, name: str, yes: bool) -> None:
     call.wake("failover")
 
 
-def go_ahead(call: Call, place: Place, vm: Vm) -> bool:
+def go_ahead(call: Call, place: Place, vm: Resource) -> bool:
     """Write first that we go on alone, then look again (*): the peer may have our word meanwhile, or have gone on."""
-    mine = call.write(place.state, f"ahead/{vm.name}", "", durable=True)
+    fresh = call.write(place.state, f"ahead/{vm.name}", "", durable=True)
     node, facts = facts_of(place, vm)
-    if facts.me.yields or mine and node.alive and facts.peer.ahead:
-        if mine:
-            call.remove(place.state, f"ahead/{vm.name}", durable=True)
-        return False
-    return True
+    # a slow disk may have taken a minute for the mark: what permitted it must still be true without it
+    grounds = replace(facts, me=replace(facts.me, ahead=not fresh))
+    if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):
+        return True
+    if fresh:
+        call.remove(place.state, f"ahead/{vm.name}", durable=True)
+    return False
 
 
 def ask(call: Call, place: Place, vm: Vm) -> promote.Verdict:

@@ -1,20 +1,42 @@
 """kc-demote: give a VM's disk up; done only when the kernel agrees that nobody holds it open."""
 
+import argparse
 import time
 
 from kisscluster.act import drbd
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit
-from kisscluster.commands.common import checked, vm_argument
+from kisscluster.commands.common import checked, facts_of, named_vm, place_of, vm_argument
+from kisscluster.decide.plan import orphan
+from kisscluster.decide.quorum import decide
 from kisscluster.see import kernel
 
 PAUSE = 0.2  # seconds; the kernel has no event for "closed" that a command could wait for
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    vm_argument(parser)
+    parser.add_argument(
+        "--orphan",
+        action="store_true",
+        help="only if nothing runs on it and nothing is about to; for kc-demote@VM.service",
+    )
+
+
+def is_orphan(call: Call) -> bool:
+    """Look again: since the job was queued the disk may have got its guest."""
+    place = place_of(call)
+    node, facts = facts_of(place, named_vm(call, place.config))
+    return orphan(decide(node), node, facts) and kernel.read().get(facts.name) == facts.me.drbd
 
 
 def work(call: Call) -> int:
     name = checked(call.options.vm)
     end = time.monotonic() + call.timeout
     with call.locked(f"lock/{name}"):
+        if call.options.orphan and not is_orphan(call):
+            call.answer(vm=name, demoted=False)
+            return Exit.NO
         while True:
             ended = drbd.secondary(call.doer, name)
             if ended.status == 0 or ended.status == drbd.NOT_UP and name not in kernel.read():
@@ -29,4 +51,4 @@ def work(call: Call) -> int:
 
 
 def main() -> int:
-    return start("kc-demote", "Give a VM's disk up.", work, vm_argument)
+    return start("kc-demote", "Give a VM's disk up.", work, arguments)

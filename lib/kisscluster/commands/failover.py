@@ -1,5 +1,7 @@
 """kc-failover: turn the decision into systemd jobs; queue them, wait for none."""
 
+from contextlib import suppress
+
 from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import load_vm, load_vms
@@ -8,6 +10,7 @@ from kisscluster.commands.common import ask, place_of, status_of
 from kisscluster.decide import plan as plans
 from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
+from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
 
 UNITS = {
@@ -27,10 +30,29 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
         call.remove(place.run, f"claim/{action.vm}")
     elif action.verb == plans.CLEAR:
         call.remove(place.run, f"pending/{action.vm}")
+    elif action.verb == plans.AHEAD:
+        call.write(place.state, f"ahead/{action.vm}", "", durable=True)
     elif action.verb == plans.LEVEL:
-        call.remove(place.state, f"ahead/{action.vm}", durable=True)
+        level(call, place, action.vm)
     elif action.verb == plans.MENDED:
         call.remove(place.state, f"split-brain/{action.vm}")
+
+
+def level(call: Call, place: Place, name: str) -> None:
+    """Nobody is ahead any more, if the kernel still says so while no handler and no promotion can need the mark."""
+    with call.locked(f"lock/{name}", 0), call.locked(f"lock/fence-{name}", 0):
+        word = kernel.read().get(name)
+        if word is not None and (word.even or word.disk == "Inconsistent"):
+            call.remove(place.state, f"ahead/{name}", durable=True)
+
+
+def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
+    """One mark that cannot be written (/run full, /var read-only, its lock held) keeps no other VM waiting."""
+    for action in actions:
+        try:
+            keep_books(call, place, action)
+        except (OSError, Failure) as error:
+            call.talk(f"{action.verb} {action.vm}: {error}")
 
 
 def jobs(actions: list[Action]) -> dict[str, list[str]]:
@@ -43,6 +65,15 @@ def jobs(actions: list[Action]) -> dict[str, list[str]]:
     return out
 
 
+def tell(call: Call, place: Place, summary: str, actions: list[Action]) -> None:
+    """Say every action with its reason, unless the plan is the one of the last run."""
+    with suppress(OSError):
+        if call.dry or not place.run.write("plan", summary):
+            return
+    for action in actions:
+        call.talk(f"{action.verb} {action.vm}: {action.reason}")
+
+
 def work(call: Call) -> int:
     place = place_of(call)
     with call.locked("lock/failover"):
@@ -51,16 +82,13 @@ def work(call: Call) -> int:
         decision = decide(node)
         facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
         actions = plan(decision, node, facts, patience=2 * place.config.deadtime)
-        summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"
-        news = call.dry or place.run.write("plan", summary)
-        for action in actions:
-            if news:
-                call.talk(f"{action.verb} {action.vm}: {action.reason}")
-            keep_books(call, place, action)
         queue = jobs(actions)
         if decision.fence:
             queue["start"].append("kc-fence.service")
         ended = [enqueue(call.doer, verb, units) for verb, units in queue.items()]
+        summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"
+        tell(call, place, summary, actions)
+        keep_all_books(call, place, actions)
     call.answer(decision=decision.word, actions=summary)
     if mistakes:
         raise Failure(Exit.CONFIG, "\n".join(mistakes))

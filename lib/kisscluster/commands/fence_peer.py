@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
-from kisscluster.base.config import Vm, load_vm
+from kisscluster.base.config import Resource
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import checked, go_ahead, place_of
+from kisscluster.commands.common import checked, go_ahead, place_of, vm_or_unknown
 from kisscluster.decide import fence
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.see import kernel
@@ -44,14 +44,14 @@ def log(call: Call, line: str) -> None:
         call.talk(line)
 
 
-def look(place: Place, vm: Vm) -> tuple[NodeFacts, VmFacts]:
+def look(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
     """The facts, with the kernel's own word about this resource: the heartbeat's may be an interval old."""
     facts = vm_facts(place, vm.name, vm.node)
     word = kernel.read().get(vm.name)
     return node_facts(place), replace(facts, me=replace(facts.me, drbd=word)) if word else facts
 
 
-def once(call: Call, place: Place, vm: Vm, promoting: bool) -> int:
+def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
     """One look at the facts: an answer, or fence.WAIT."""
     code = fence.answer(*look(place, vm), promoting)
     if code == fence.RESET:
@@ -67,13 +67,16 @@ def once(call: Call, place: Place, vm: Vm, promoting: bool) -> int:
     return code
 
 
-def until_answered(call: Call, place: Place, vm: Vm, promoting: bool) -> int:
+def until_answered(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
     """A frozen primary waits as long as it takes: the kernel asks only once, and a wrong answer costs data."""
+    trouble = ""
     while True:
         try:
             code = once(call, place, vm, promoting)
         except OSError as error:
-            log(call, f"{vm.name}: {error.filename or ''}: {error.strerror}")
+            if trouble != str(error):
+                trouble = str(error)
+                log(call, f"{vm.name}: {trouble}")
             code = fence.REFUSED if promoting else fence.WAIT
         if code != fence.WAIT or call.dry:
             return fence.REFUSED if code in (fence.WAIT, fence.OVER) else code
@@ -85,7 +88,7 @@ def work(call: Call) -> int:
     syslog.openlog("kc-fence-peer", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
         place = place_of(call)
-        vm = load_vm(place.config, name)
+        vm = vm_or_unknown(call, name)
         mine = look(place, vm)[1].me.drbd
         promoting = mine is None or not mine.primary
         with call.locked(f"lock/fence-{name}", HANDOVER):

@@ -10,9 +10,11 @@ from kisscluster.commands.common import ask, facts_of, go_ahead, named_vm, place
 from kisscluster.decide import promote
 from kisscluster.decide.promote import Verdict, verdict
 from kisscluster.decide.wrong import accept_loss
+from kisscluster.see import kernel
 from kisscluster.see.files import Place
 
 PAUSE = 0.3  # seconds until the kernel may have found out that its peer is gone (FACTS 1.5)
+LATE = "late"
 STATUS = {promote.REFUSE: Exit.NO, promote.STALE_COPY: Exit.UNSAFE}
 
 
@@ -30,10 +32,19 @@ def attempt(call: Call, place: Place, vm: Vm, alone: bool) -> int:
     return ended.status
 
 
+def fresh_verdict(place: Place, vm: Vm) -> Verdict:
+    """What the heartbeat says of our disk, and keeps of the peer's words for it, must be what the kernel says now."""
+    node, facts = facts_of(place, vm)
+    word = kernel.read().get(vm.name)
+    if word is not None and word != facts.me.drbd:
+        return Verdict(LATE, f"its disk has just changed to {word}")
+    return verdict(node, facts)
+
+
 def refuse(call: Call, place: Place, vm: Vm, found: Verdict) -> int:
     """Say why not, and where it may change, ask the peer and wait for the next tick."""
     node, facts = facts_of(place, vm)
-    if ask(call, place, vm).word == promote.STALE_COPY:
+    if ask(call, place, vm).word == promote.STALE_COPY and node.dead:
         call.talk(f"{vm.name}: to accept the loss of what the peer wrote: {accept_loss(facts)}")
     call.answer(vm=vm.name, promoted=False, reason=found.reason)
     if found.word in STATUS:
@@ -48,7 +59,10 @@ def work(call: Call) -> int:
     end = time.monotonic() + call.timeout
     with call.locked(f"lock/{vm.name}"):
         while True:
-            found = verdict(*facts_of(place, vm))
+            found = fresh_verdict(place, vm)
+            if found.word == LATE and time.monotonic() + PAUSE < end:
+                time.sleep(PAUSE)
+                continue
             if found.word not in (promote.DONE, promote.GO, promote.GO_ALONE):
                 return refuse(call, place, vm, found)
             status = 0 if found.word == promote.DONE else attempt(call, place, vm, found.word == promote.GO_ALONE)

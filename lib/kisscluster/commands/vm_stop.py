@@ -10,10 +10,10 @@ from kisscluster.act import qemu
 from kisscluster.act.qmp import Qmp
 from kisscluster.act.systemd import unit, wait_for
 from kisscluster.base.cli import Call, start
-from kisscluster.base.config import Vm
+from kisscluster.base.config import Resource, Vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.notify import notify
-from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, vm_argument
+from kisscluster.commands.common import checked, facts_of, named_vm, place_of, say_word, vm_argument, vm_or_unknown
 from kisscluster.see.files import Place
 
 PRESS_AGAIN = 10.0  # seconds; some guests miss the first press of the button
@@ -72,7 +72,12 @@ def tell(call: Call, name: str, command: str) -> None:
         call.talk(f"{name}: {failure}")
 
 
-def direct(call: Call, vm: Vm) -> int:
+def patience_with(vm: Resource) -> float:
+    """Seconds that the guest may take; a file that cannot be read is no reason to pull its plug."""
+    return vm.stop_timeout if isinstance(vm, Vm) else 120.0
+
+
+def direct(call: Call, vm: Resource) -> int:
     """Power button until stop_timeout, then quit, then SIGKILL; 124 while the process is still there (FACTS 3)."""
     socket = f"{qemu.folder(call.run.root, vm.name)}/qmp"
     for command in ("system_powerdown", "quit"):
@@ -82,17 +87,19 @@ def direct(call: Call, vm: Vm) -> int:
         )
     if call.dry:
         return Exit.OK
+    # before the process is looked for: one that is only just starting is stopped by systemd, and not by its guest
+    call.run.write(f"local/stopping/{vm.name}", "")
     process = Process(call, vm.name)
     if process.gone(0):
         return Exit.OK
-    call.run.write(f"local/stopping/{vm.name}", "")
-    notify(f"EXTEND_TIMEOUT_USEC={int((vm.stop_timeout + QUIT + KILL + 10) * 1e6)}")
-    end = time.monotonic() + vm.stop_timeout
+    patience = patience_with(vm)
+    notify(f"EXTEND_TIMEOUT_USEC={int((patience + QUIT + KILL + 10) * 1e6)}")
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         tell(call, vm.name, "system_powerdown")
         if process.gone(min(PRESS_AGAIN, end - time.monotonic())):
             return Exit.OK
-    call.talk(f"{vm.name}: did not shut down within {vm.stop_timeout:g} s, ending it")
+    call.talk(f"{vm.name}: did not shut down within {patience:g} s, ending it")
     tell(call, vm.name, "quit")
     if process.gone(QUIT):
         return Exit.OK
@@ -100,9 +107,10 @@ def direct(call: Call, vm: Vm) -> int:
     return Exit.OK if process.gone(KILL) else Exit.TIMEOUT
 
 
-def ended(call: Call, vm: Vm) -> int:
+def ended(call: Call, vm: Resource) -> int:
     """After QEMU: its interfaces and marks go; a guest that switched itself off stays off."""
-    qemu.remove_taps(call.doer, vm)
+    if isinstance(vm, Vm):
+        qemu.remove_taps(call.doer, vm)
     clean = os.environ.get("SERVICE_RESULT") == "success"
     asked = call.remove(call.run, f"local/stopping/{vm.name}")
     if clean and not asked and call.run.has(f"local/running/{vm.name}"):
@@ -136,12 +144,14 @@ def person(call: Call, place: Place, vm: Vm) -> int:
 
 
 def work(call: Call) -> int:
+    if call.options.ended:
+        return ended(call, vm_or_unknown(call, checked(call.options.vm)))
+    if call.options.direct:
+        return direct(call, vm_or_unknown(call, checked(call.options.vm)))
     place = place_of(call)
     vm = named_vm(call, place.config)
     call.doer.timeout = call.timeout = max(call.timeout, vm.stop_timeout + QUIT + KILL + 10)
-    if call.options.ended:
-        return ended(call, vm)
-    return direct(call, vm) if call.options.direct else person(call, place, vm)
+    return person(call, place, vm)
 
 
 def main() -> int:

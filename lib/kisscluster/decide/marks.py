@@ -11,13 +11,14 @@ def spoils(word: Drbd | None) -> bool:
     return word.connected or word.disk != "UpToDate" or word.peer_disk != "DUnknown" or word.running_alone
 
 
-def next_even(before: bool, me: Copy, peer: Copy) -> bool:
+def next_even(before: bool, me: Copy, peer: Copy, last: Copy) -> bool:
     """Set by both nodes' words, kept while both are lost, gone as soon as either says otherwise (DESIGN 3, *).
 
+    `last`: the peer's last word, however old it is: an old word may take the mark away, never give it.
     `peer.drbd` is None while no word is newer than our last change; our own None is a resource that is not up,
     of which we cannot say anything.
     """
-    if me.ahead or peer.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(peer.drbd):
+    if me.ahead or last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):
         return False
     if me.drbd.even and peer.drbd is not None and peer.drbd.even:
         return True

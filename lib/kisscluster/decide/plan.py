@@ -10,15 +10,15 @@ from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here, may_give_up
 
 START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
-ASK, RELEASE, CLEAR, LEVEL, MENDED = "ask", "release", "clear", "level", "mended"
+ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED = "ask", "release", "clear", "ahead", "level", "mended"
 
 
 @dataclass(frozen=True)
 class Action:
     """One thing to do for one VM, and why.
 
-    start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. release, clear, level, mended:
-    drop the mark claim, pending, ahead, split-brain.
+    start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. ahead: set the mark.
+    release, clear, level, mended: drop the mark claim, pending, ahead, split-brain.
     """
 
     verb: str
@@ -40,6 +40,8 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     mine, peer = vm.me.drbd, vm.peer.drbd
     out = []
     both_even = mine is not None and mine.even and peer is not None and peer.even
+    if mine is not None and mine.running_alone and not vm.me.ahead:
+        out.append(Action(AHEAD, vm.name, "it runs on without the peer, and the kernel asked nobody"))
     if vm.me.ahead and both_even:
         out.append(Action(LEVEL, vm.name, "both copies are the same again"))
     if vm.me.ahead and mine is not None and mine.disk == "Inconsistent":
@@ -63,18 +65,25 @@ def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) 
     mine, peer = vm.me.drbd, vm.peer.drbd
     if node.stale:
         return []
+    if vm.primary and vm.frozen and not vm.connected and not vm.handler and vm.drbd_age >= patience:
+        return [Action(ADJUST, vm.name, "frozen, and no fence handler is at work")]
+    if node.maintenance:
+        return []
     if mine is None:
         return [Action(ADJUST, vm.name, "its DRBD resource is not up here")]
     if mine.connection == "StandAlone" and may_reconnect(node, vm):
         return [Action(ADJUST, vm.name, "StandAlone, and the peer is there")]
-    if vm.primary and vm.frozen and not vm.connected and not vm.handler and vm.drbd_age >= patience:
-        return [Action(ADJUST, vm.name, "frozen, and no fence handler is at work")]
     gone_on = node.alive and peer is not None and peer.primary and not peer.connected
     if vm.me.yields and gone_on and not vm.me.ahead and not vm.primary and mine.disk in ("UpToDate", "Consistent"):
         return [Action(OUTDATE, vm.name, "the peer goes on without this copy, by our word")]
-    if vm.primary and not vm.me.running and not vm.frozen and not keeps(decision, node, vm):
+    if orphan(decision, node, vm):
         return [Action(DEMOTE, vm.name, "primary here, and nothing runs on it")]
     return []
+
+
+def orphan(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
+    """A primary disk that nothing runs on, and nothing is about to."""
+    return vm.primary and not vm.me.running and not vm.frozen and not keeps(decision, node, vm)
 
 
 def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:

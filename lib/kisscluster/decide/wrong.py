@@ -56,7 +56,7 @@ def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
     out = [*_copies(node, vm)]
     place = where(node, vm)
     if place == "both":
-        out.append(Wrong(vm.name, "runs on both nodes", f"kc-vm-stop {vm.name}"))
+        out.append(Wrong(vm.name, "runs on both nodes; where it is not at home", f"systemctl stop kc-vm@{vm.name}"))
     if place != "nowhere" or vm.stopped:
         return out
     return out + [_down(node, vm, pending)]
@@ -73,12 +73,10 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     if vm.off:
         return Wrong(vm.name, "not running: the guest switched itself off", f"kc-vm-start {vm.name}")
     if drbd is not None and not drbd.connected and not vm.primary and not node.alive:
-        return Wrong(
-            vm.name,
-            f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale:"
-            " switch the peer on, or accept the loss of what it wrote",
-            accept_loss(vm),
-        )
+        text = f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale: "
+        if not node.dead:
+            return Wrong(vm.name, f"{text}the peer may be running it; once it is off for sure", "kc-fence --confirm")
+        return Wrong(vm.name, f"{text}switch the peer on, or accept the loss of what it wrote", accept_loss(vm))
     return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
 
 

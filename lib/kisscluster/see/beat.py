@@ -104,7 +104,7 @@ class Beat:
             yields = next_yields(me.yields, me, peer, heart.knows(vm) and heart.peer_boot != "", gives_way)
             if yields:
                 out[f"yields/{vm}"] = ""
-            elif next_even(me.even, Copy(drbd=me.drbd, ahead=me.ahead), peer):
+            elif next_even(me.even, Copy(drbd=me.drbd, ahead=me.ahead), peer, copy_of(heart.told, vm)):
                 out[f"even/{vm}"] = ""
         return out
 

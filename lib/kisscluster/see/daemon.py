@@ -68,7 +68,8 @@ class Daemon:
     def once(self) -> None:
         """Wait for a datagram, an answer or the next interval, and act on it."""
         now = boottime()
-        events = self.selector.select(max(0.0, min(self.due, self._deadline(now)) - now))
+        notify("WATCHDOG=1")
+        events = self.selector.select(max(0.0, min(self.due, self._deadline(now), now + 1) - now))
         news = False
         for key, _ in events:
             news |= self._read(key.data)
@@ -77,22 +78,25 @@ class Daemon:
         before = self.heart.alive(now), self.heart.silent_since
         self.heart.loop(now, self.beat.local(self.heart) if tick or news else self.local)
         if tick or news or before != (self.heart.alive(now), self.heart.silent_since):
-            self._round(now, tick)
+            self._round(now, tick or news, tick)
         else:
             self._publish(now)
 
-    def _round(self, now: float, tick: bool) -> None:
-        """Marks, files, datagrams and pings; datagrams go out at every interval and when our facts changed."""
+    def _round(self, now: float, speak: bool, tick: bool) -> None:
+        """Marks, files, datagrams and pings.
+
+        Datagrams go out at every interval, when our facts changed, and in answer to news: the echo that makes the
+        peer's words about a change new enough must not wait for an interval.
+        """
         before = self.local
         self.beat.mark(self.heart)
         self.local = self.beat.local(self.heart)
         self._publish(now)
-        if tick or self.local != before:
+        if speak or self.local != before:
             self._speak(now)
         if tick:
             self.due = now + self.config.interval
             self._ping()
-            notify("WATCHDOG=1")
         if self.heart.wants_ping() and not self.asked:
             self._ask("production", self.config.ping)
             self._ask("production", self.config.ping)

@@ -64,6 +64,7 @@ class Heart:
         self.confirmed: set[float] = set()  # pings of the switch sent after the peer fell silent
         self.silent_since: float | None = now
         self.drbd_connected = False
+        self.traced = False
         self.started = now  # of this run, or when the last standstill ended
         self.looped = now
         self.spoken = now
@@ -141,9 +142,10 @@ class Heart:
         if self.alive(now):
             self.silent_since = None
             self.confirmed = set()
-        elif self.silent_since is None:
+        elif self.silent_since is None or self.traced and not self.trace(now):
             self.silent_since = now
             self.confirmed = set()
+        self.traced = self.trace(now)
         heard = max(self.spoken, self.switch.answered or self.spoken)
         if now - heard > self.times.deadtime / 2:
             self.unbroken = False
@@ -175,6 +177,10 @@ class Heart:
         fresh = self.switch.within(now, self.times.deadtime)
         return fresh and (self.silent_since is None or len(self.confirmed) >= 2)
 
+    def trace(self, now: float) -> bool:
+        """Another sign of life of the peer's machine; its silence counts from the last one."""
+        return self.machine.within(now, self.times.deadtime) or self.drbd_connected
+
     def wants_ping(self) -> bool:
         """Is the answer of two more pings all that is missing?"""
         return self.silent_since is not None and len(self.confirmed) < 2
@@ -185,7 +191,7 @@ class Heart:
             storage=self.up(now, "storage"),
             production=self.up(now, "production"),
             ping=self.ping_up(now),
-            trace=self.machine.within(now, self.times.deadtime) or self.drbd_connected,
+            trace=self.trace(now),
             unbroken=self.unbroken,
             steady=self.lan_since is not None and now - self.lan_since >= self.times.settle,
             starting=now - self.started < self.times.deadtime,

@@ -22,7 +22,8 @@ IP_FREEBIND = 15  # bind before the address exists: an interface may appear late
 MOST_DATAGRAMS = 2000  # a loop; the rest waits, so that a flood cannot stop us from speaking
 MOST_REPLIES = 50
 QUIET = 10.0  # seconds between two lines about the same trouble
-LULL = 2.0  # seconds that a running failover has the processor for itself
+LULL = 2.0  # seconds that a failover or a fence handler has the processor for itself
+URGENT = ("links", "peer/local/", "peer/yields/")
 
 
 def open_socket(address: str, port: int) -> socket.socket:
@@ -54,8 +55,7 @@ class Daemon:
         self.watched: dict[str, int] = {}
         self.due = 0.0
         self.asked = False
-        self.news = False  # something changed that kc-quorum, or kc-failover once more, has to look at
-        self.woken = 0.0
+        self.news: float | None = None  # since when something waits for the lull
         self.local: dict[str, str] = {}
         self.logged: dict[str, float] = {}
 
@@ -103,13 +103,17 @@ class Daemon:
         self.asked = self.heart.wants_ping()
 
     def _publish(self, now: float) -> None:
+        """What may permit or demand something wakes at once, the rest in a lull: a failover and a freeze change DRBD's
+        states several times, and woken for each, the commands would run beside the handler and the promotion.
+        """
         changed = self.beat.publish(now, self.heart, self.local)
-        self.news |= bool(changed)
-        if any(not name.startswith("drbd/") for name in changed):
-            self._wake(now, "failover")
-        elif self.news and now - self.woken >= LULL:
-            self._wake(now, "failover", "quorum")
-            self.news = False
+        if changed and self.news is None:
+            self.news = now
+        if any(name.startswith(URGENT) for name in changed):
+            self._wake("failover")
+        if self.news is not None and now - self.news >= LULL:
+            self._wake("failover", "quorum")
+            self.news = None
         self._complain(now)
 
     def _deadline(self, now: float) -> float:
@@ -169,12 +173,7 @@ class Daemon:
             self.watched[network] = pinger.fileno()
             self.selector.register(pinger.fileno(), selectors.EVENT_READ, f"ping/{network}")
 
-    def _wake(self, now: float, *commands: str) -> None:
-        """Who is lost or says something new wakes at once; what the kernel and the files then go through, in a lull.
-
-        A failover changes DRBD's states several times: woken for each, the commands would run beside the promotion.
-        """
-        self.woken = now
+    def _wake(self, *commands: str) -> None:
         try:
             for command in commands:
                 self.run_dir.flag(f"wake/{command}")

@@ -250,9 +250,10 @@ def counts(nodes: VirtualPair, vm: str, node: str) -> bool:
 def ready(**changes: object) -> Path:
     """A snapshot of a healthy pair whose guests count, built once for each state of the sources."""
     debian, deb = base(), package.deb()
+    root = root_disk(debian, deb)
     code = [Path(module.__file__).read_bytes() for module in (setup, pair) if module.__file__]
     code += [Path(__file__).with_name(name).read_bytes() for name in ("virtual.py", "virtual_node.py")]
-    parts = [str(root_disk(debian, deb)), CMDLINE, *machine(accelerator(debian)), repr(sorted(changes.items()))]
+    parts = [str(root), CMDLINE, *machine(accelerator(debian)), repr(sorted(changes.items()))]
 
     def make(work: Path) -> None:
         with booted_pair(deb) as nodes:
@@ -262,14 +263,14 @@ def ready(**changes: object) -> Path:
             nodes.freeze(work)
 
     found = build.cached("virtual-ready", build.digest(*parts, *code), make)
-    _forget_old(found)
+    _forget_old(found, root.parent)
     return found
 
 
-def _forget_old(used: Path) -> None:
+def _forget_old(*used: Path) -> None:
     """Each state of the sources costs a gigabyte: keep what was used within a day."""
     now = time.time()
-    for path in (used, root_disk(base(), package.deb()).parent):
+    for path in used:
         os.utime(path)
     for path in build.lab_dir().glob("virtual-r*-*"):
         if path.stat().st_mtime < now - KEEP:

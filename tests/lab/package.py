@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from tests.lab import build
@@ -20,8 +21,9 @@ def sources() -> list[Path]:
     return [build.CHECKOUT / name for name in inside if os.path.lexists(build.CHECKOUT / name)]
 
 
+@cache
 def deb() -> Path:
-    """The path of the package built from the checkout as it is now."""
+    """The path of the package built from the checkout as it was when this process first asked."""
     files = sources()
     key = build.digest_files(build.CHECKOUT, files)
     directory = build.cached("deb", key, _build)

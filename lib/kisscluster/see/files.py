@@ -94,25 +94,23 @@ def is_proven(place: Place) -> bool:
     return place.run.read("local/proven") == peer_start(place)
 
 
+def _copy(run: State, whose: str, name: str, ahead: bool) -> Copy:
+    """One node's word about one VM: our own files, or those under peer/."""
+    return Copy(
+        drbd=Drbd.parse(run.read(f"{whose}drbd/{name}")),
+        even=run.has(f"{whose}even/{name}"),
+        yields=run.has(f"{whose}yields/{name}"),
+        claim=run.has(f"{whose}claim/{name}"),
+        ahead=ahead,
+        running=run.has(f"{whose}local/running/{name}"),
+    )
+
+
 def vm_facts(place: Place, name: str, home: str) -> VmFacts:
     """Everything that is known about one VM, as it is now."""
     run, state = place.run, place.state
-    me = Copy(
-        Drbd.parse(run.read(f"drbd/{name}")),
-        run.has(f"even/{name}"),
-        run.has(f"yields/{name}"),
-        run.has(f"claim/{name}"),
-        state.has(f"ahead/{name}"),
-        run.has(f"local/running/{name}"),
-    )
-    peer = Copy(
-        Drbd.parse(run.read(f"peer/drbd/{name}")),
-        run.has(f"peer/even/{name}"),
-        run.has(f"peer/yields/{name}"),
-        run.has(f"peer/claim/{name}"),
-        run.has(f"peer/ahead/{name}"),
-        run.has(f"peer/local/running/{name}"),
-    )
+    me = _copy(run, "", name, state.has(f"ahead/{name}"))
+    peer = _copy(run, "peer/", name, run.has(f"peer/ahead/{name}"))
     return VmFacts(
         name,
         home == place.config.me.name,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,58 +14,23 @@ from tests.lab.pair import NODES, VMS, wait
 
 SETTLE = 3
 HANDLER = ". /etc/fence-answer"
-_stock: list[Stock] = []
+_pairs: list[ContainerPair] = []
 
 
-class Stock:
-    """The pair in use, and another one that is made ready meanwhile: a pair needs seconds until it is healthy."""
-
-    def __init__(self) -> None:
-        self.pair = ContainerPair(package.deb())
-        self._spare: ContainerPair | None = None
-        self._maker: Thread | None = None
-
-    def healthy(self) -> ContainerPair:
-        """A healthy pair: the one in use if it still is, or else the other."""
-        if not healthy(self.pair):
-            if self._maker and self._spare:
-                self._maker.join()
-                self.pair, self._spare = self._spare, self.pair
-            if not healthy(self.pair):
-                make_healthy(self.pair)
-            self._maker = Thread(target=self._make_spare)
-            self._maker.start()
-        return self.pair
-
-    def _make_spare(self) -> None:
-        # what fails here fails again, and loudly, when the pair is wanted
-        with suppress(Exception):
-            self._spare = self._spare or ContainerPair(package.deb())
-            make_healthy(self._spare)
-
-    def close(self) -> None:
-        """Both off."""
-        if self._maker:
-            self._maker.join()
-        for pair in (self.pair, self._spare):
-            if pair:
-                pair.close()
-
-
-@pytest.fixture(scope="session")
-def stock() -> Iterator[Stock]:
-    """The pairs of this session."""
-    stock = Stock()
-    _stock.append(stock)
-    yield stock
-    _stock.clear()
-    stock.close()
+@pytest.fixture(scope="module")
+def containers() -> Iterator[ContainerPair]:
+    """The pair of a module's tests; it leaves the processors to the next module, and to the virtual pair."""
+    pair = ContainerPair(package.deb())
+    _pairs.append(pair)
+    yield pair
+    _pairs.clear()
+    pair.close()
 
 
 @pytest.fixture
-def lab(stock: Stock) -> ContainerPair:
+def lab(containers: ContainerPair) -> ContainerPair:
     """Two nodes as from the installation, their disks up; KISScluster is not started."""
-    pair = stock.pair
+    pair = containers
     if not idle(pair):
         pair.renew()
         setup.write_resources(pair, DISKS, handler=HANDLER)
@@ -80,9 +43,11 @@ def lab(stock: Stock) -> ContainerPair:
 
 
 @pytest.fixture
-def cluster(stock: Stock) -> ContainerPair:
+def cluster(containers: ContainerPair) -> ContainerPair:
     """A pair that is well, its guests at home; one that the test before left so is taken over."""
-    return stock.healthy()
+    if not healthy(containers):
+        make_healthy(containers)
+    return containers
 
 
 def make_healthy(pair: ContainerPair) -> None:
@@ -90,7 +55,7 @@ def make_healthy(pair: ContainerPair) -> None:
     pair.renew()
     setup.write_config(pair, DISKS, settle=SETTLE)
     setup.start(pair)
-    wait(lambda: healthy(pair), 25, "the pair is healthy", 0.2)
+    wait(lambda: healthy(pair), 60, "the pair is healthy", 0.2)
 
 
 def idle(pair: ContainerPair) -> bool:
@@ -125,6 +90,6 @@ def pytest_runtest_makereport() -> Generator[None, Any, None]:
     """Show what both nodes said when a test failed."""
     report: pytest.TestReport = (yield).get_result()
     if report.failed:
-        for stock in _stock:
+        for pair in _pairs:
             for node in NODES:
-                report.sections.append((f"story of {node}", stock.pair.story(node)))
+                report.sections.append((f"story of {node}", pair.story(node)))

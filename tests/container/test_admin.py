@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.container.conftest import connected
-from tests.container.test_pair import fact, since, steady
+from tests.container.test_pair import CALM, fact, since, steady
 from tests.lab import setup
 from tests.lab.container import ContainerPair
 from tests.lab.pair import NODES, VMS
@@ -59,7 +59,7 @@ def test_maintenance_changes_nothing(quick: ContainerPair) -> None:
     start = time.monotonic()
     quick.run("node1", "kc-standby on")
     time.sleep(2)
-    steady(quick, "web1", start, 1.5)
+    steady(quick, "web1", start, CALM)
     quick.run("node1", "kc-standby off; kc-maintenance off")
     for node in NODES:
         quick.wait(lambda node=node: fact(quick, node, "decision").startswith("home "), 10, f"{node} works")  # type: ignore[misc]
@@ -95,4 +95,4 @@ def test_storm_of_changes_leaves_no_unit_failed(quick: ContainerPair) -> None:
     quick.wait(lambda: quick.run("node1", "ls /run/kisscluster/wake").stdout == "", 10, "all flags are taken")
     assert quick.run("node1", "systemctl --failed --plain --no-legend").stdout == ""
     assert quick.run("node1", "systemctl is-active kc-failover.path kc-quorum.path").stdout.split() == ["active"] * 2
-    steady(quick, "web1", start, 1.5)
+    steady(quick, "web1", start, CALM)

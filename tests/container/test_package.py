@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 
-from tests.container.test_pair import fact, steady
+from tests.container.test_pair import CALM, fact, steady
 from tests.lab import package
 from tests.lab.container import ContainerPair
 from tests.lab.pair import NODES, VMS
@@ -28,7 +28,7 @@ def test_upgrade_restarts_the_heartbeat_and_no_guest(cluster: ContainerPair) -> 
         assert cluster.run(node, RUNNING).stdout not in (before, "0\n")
     cluster.wait(lambda: fact(cluster, "node1", "decision").startswith("home "), 15, "node1 decides home again")
     for vm in VMS:
-        steady(cluster, vm, start, 1.5)
+        steady(cluster, vm, start, CALM)
 
 
 def test_stopped_target_leaves_the_guests(cluster: ContainerPair) -> None:
@@ -40,7 +40,7 @@ def test_stopped_target_leaves_the_guests(cluster: ContainerPair) -> None:
     cluster.run("node1", "systemctl start kisscluster.target")
     cluster.wait(lambda: fact(cluster, "node1", "decision").startswith("home "), 15, "node1 decides home again")
     for vm in VMS:
-        steady(cluster, vm, start, 1.5)
+        steady(cluster, vm, start, CALM)
 
 
 def test_removal_is_refused_while_a_guest_runs(cluster: ContainerPair) -> None:
@@ -48,4 +48,4 @@ def test_removal_is_refused_while_a_guest_runs(cluster: ContainerPair) -> None:
     ended = cluster.run("node1", "dpkg -r kisscluster 2>&1", check=False)
     assert ended.returncode and "primary on this node: web1" in ended.stdout
     assert cluster.run("node1", "kc-status -q; systemctl is-active kc-heartbeat.service").stdout == "active\n"
-    steady(cluster, "web1", start, 1.5)
+    steady(cluster, "web1", start, CALM)

@@ -10,6 +10,7 @@ from tests.lab.pair import NETWORKS, NODES, VMS, other
 from tests.lab.setup import vm_conf
 
 DEADTIME = 3.0
+CALM = 3.0                    # seconds: the pauses of a busy machine are shorter, a move takes longer
 
 
 def fact(pair: ContainerPair, node: str, path: str) -> str:
@@ -58,7 +59,7 @@ def test_heartbeat_killed_ten_times(cluster: ContainerPair) -> None:
         cluster.run("node1", "systemctl kill -s KILL kc-heartbeat.service", check=False)
         time.sleep(0.25)
     for vm in VMS:
-        steady(cluster, vm, start, 1.5)
+        steady(cluster, vm, start, CALM)
     cluster.wait(lambda: fact(cluster, "node1", "decision").startswith("home "), 15, "node1 decides home again")
 
 
@@ -71,7 +72,7 @@ def test_switch_dead(cluster: ContainerPair) -> None:
     cluster.switch(True)
     cluster.wait(lambda: "production=up" in fact(cluster, "node1", "links"), 8, "node1 hears production")
     for vm in VMS:
-        steady(cluster, vm, start, 1.5)
+        steady(cluster, vm, start, CALM)
 
 
 def test_ping_address_silent(cluster: ContainerPair) -> None:
@@ -84,7 +85,7 @@ def test_ping_address_silent(cluster: ContainerPair) -> None:
     assert [fact(cluster, node, "decision").split()[0] for node in NODES] == ["home", "home"]
     cluster.net.ping_address(True)
     for vm in VMS:
-        steady(cluster, vm, start, 1.5)
+        steady(cluster, vm, start, CALM)
 
 
 def test_storage_cable_out_and_in(cluster: ContainerPair) -> None:
@@ -112,7 +113,7 @@ def test_disk_fails(cluster: ContainerPair) -> None:
     cluster.run("node1", "drbdadm detach web1")  # the stand-in takes it for an error of the disk
     cluster.wait(lambda: "Diskless/UpToDate" in fact(cluster, "node1", "drbd/web1"), 5, "kc-heartbeat notices")
     cluster.wait(since(cluster, "web1", time.monotonic() + 2, "node1"), 5, "web1 goes on")
-    steady(cluster, "web1", start, 1.5)
+    steady(cluster, "web1", start, CALM)
     nothing_lost(cluster, "web1", "node2")
     assert "Diskless" in cluster.run("node1", "kc-status", check=False).stdout
 
@@ -128,7 +129,7 @@ def test_production_cable_of_the_home(cluster: ContainerPair) -> None:
     print(f"production cable: first dot after {took:.2f} s")
     cluster.wait(lambda: "UpToDate/UpToDate" in fact(cluster, "node2", "drbd/web1"), 5, "mirrored all the time")
     nothing_lost(cluster, "web1", "node2")
-    steady(cluster, "web2", start, 1.5)
+    steady(cluster, "web2", start, CALM)
 
 
 def test_power_loss_of_each_in_turn(cluster: ContainerPair, record_property: Callable[[str, object], None]) -> None:

@@ -45,6 +45,9 @@ def enter() -> None:
     atexit.register(undo_all)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
+    # a shell starts its background jobs with this one ignored; a laboratory must end by it all the same
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _mount(*arguments: str) -> None:

@@ -69,6 +69,14 @@ def longest_silence(pair: VirtualPair, vm: str, since: float) -> float:
     return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
 
 
+def command_seconds(pair: VirtualPair, node: str) -> float:
+    """How long one command takes on that node, as busy and as slow as it is: a twentieth of a second, or some."""
+    started = time.monotonic()
+    for _ in range(3):
+        pair.run(node, "kc-status", check=False)
+    return (time.monotonic() - started) / 3
+
+
 def freezes(pair: VirtualPair, node: str, vm: str) -> list[float]:
     """How long each freeze of the guest's writes lasted, by the kernel's own clock, from DRBD's notice on."""
     lines = pair.run(node, "journalctl -k -b -o short-monotonic --no-pager | tr -d '[]'").stdout.splitlines()

@@ -8,9 +8,9 @@ import pytest
 
 from tests.lab.pair import NETWORKS, NODES, VMS, other
 from tests.lab.virtual import VirtualPair, counts
-from tests.lab.virtual_node import accelerator
 from tests.virtual.checks import (
     boot_id,
+    command_seconds,
     freezes,
     longest_silence,
     nothing_lost,
@@ -21,8 +21,8 @@ from tests.virtual.checks import (
     wait_for_reset,
 )
 
-# from DRBD's notice on; under tcg the start of the handler alone takes longer than the promised two seconds
-FROZEN_AT_MOST = {"kvm": 2.0, "tcg": 10.0}
+PROMISED = 2.0  # seconds from DRBD's notice until writes go on, where starting a command takes no time
+STARTS = 3  # a handler, what it waits for from the peer, and what runs beside it
 
 
 @pytest.mark.parametrize("victim", NODES)
@@ -56,19 +56,20 @@ def test_hung_node_returns(pair: VirtualPair) -> None:
 
 def test_storage_cable_out_and_in(pair: VirtualPair) -> None:
     """Writes freeze for a moment, nothing moves, and the mirror heals by itself."""
+    limit = PROMISED + STARTS * max(command_seconds(pair, node) for node in NODES)
     started = time.monotonic()
     pair.cable("node1", "storage", False)
     for vm, facts in VMS.items():
         pair.wait(lambda vm=vm, home=facts.home: freezes(pair, home, vm), 60, f"{vm} froze and went on")  # type: ignore[misc]
     silences = {vm: longest_silence(pair, vm, started) for vm in VMS}
     durations = {vm: freezes(pair, facts.home, vm) for vm, facts in VMS.items()}
-    print(f"silent for {silences}, frozen for {durations}")
+    print(f"silent for {silences}, frozen for {durations}, allowed {limit:.1f}")
     pair.cable("node1", "storage", True)
     wait_for_mirror(pair)
     only_at_home(pair, started)
     for node in NODES:
         nothing_lost(pair, node)
-    assert all(max(each) <= FROZEN_AT_MOST[accelerator(pair.base)] for each in durations.values()), durations
+    assert all(max(each) <= limit for each in durations.values()), (durations, limit)
 
 
 def test_stale_copy_is_not_started(pair: VirtualPair) -> None:

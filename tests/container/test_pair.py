@@ -48,7 +48,7 @@ def test_healthy(cluster: ContainerPair) -> None:
     for vm, settings in VMS.items():
         nothing_lost(cluster, vm, settings.home)
         nothing_lost(cluster, vm, other(settings.home))
-    assert fact(cluster, "node1", "decision").startswith("home ")
+    cluster.wait(lambda: fact(cluster, "node1", "decision").startswith("home "), 8, "node1 decides home")
     assert cluster.run("node1", "systemctl --failed --plain --no-legend").stdout == ""
 
 
@@ -173,7 +173,7 @@ def test_node_cut_off_from_everything(cluster: ContainerPair) -> None:
         cluster.silence("node1", network, True)
     took = cluster.wait(since(cluster, "web1", start, "node2"), 15, "web1 runs on node2")
     assert not cluster.dots("web1").after(start + took, "node1"), "the isolated node still acknowledged a write"
-    assert fact(cluster, "node1", "decision").startswith("hold ")
+    cluster.wait(lambda: fact(cluster, "node1", "decision").startswith("hold "), 8, "node1 knows that it is cut off")
     for network in NETWORKS:
         cluster.silence("node1", network, False)
     cluster.wait(lambda: cluster.nodes["node1"].boots > boots, 20, "node1 resets itself")

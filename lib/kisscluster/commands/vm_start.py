@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--direct", action="store_true", help="become QEMU here; for kc-vm@VM.service only")
 
 
-def direct(call: Call, place: Place, vm: Vm) -> int:
+def direct(call: Call, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
@@ -81,7 +81,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
 def work(call: Call) -> int:
     place = place_of(call)
     vm = named_vm(call, place.config)
-    return direct(call, place, vm) if call.options.direct else person(call, place, vm)
+    return direct(call, vm) if call.options.direct else person(call, place, vm)
 
 
 def main() -> int:

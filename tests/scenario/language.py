@@ -1,0 +1,209 @@
+"""The language of tests/scenarios/*.scenario: what the pair looks like, what happens, what must be true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "scenarios"
+WORLDS = ("simulator", "container", "virtual")
+NODES, NETWORKS, VMS = ("node1", "node2"), ("production", "storage"), ("web1", "web2")
+HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1", "vm web2", "fence")
+SURVIVED = ("yes", "no", "a human decides")
+DECISIONS = ("all", "home", "none", "hold")
+PROCESSES = ("kc-heartbeat", "kc-fence-peer", "qemu")
+MARKS = ("ahead", "even", "yields", "claim", "pending")
+# the words of `kc-quorum --what-if`, as they stand in the file `links`
+FACTS = {"storage": "up down", "production": "up down", "ping": "up down", "trace": "up down",
+         "unbroken": "yes no", "steady": "yes no", "starting": "yes no"}
+TIMELINE = "timeline:"
+
+_NODE, _NET, _VM = r"(node[12])", r"(production|storage)", r"(web[12])"
+_SECONDS = r"(\d+(?:\.\d+)?)"
+
+# what an administrator would say; each with the pattern of its arguments
+FAULTS: dict[str, str] = {
+    "power off": _NODE,
+    "power on": _NODE,
+    "panic": _NODE,
+    "hang": _NODE,
+    "wake": _NODE,
+    "unplug": f"{_NODE} {_NET}",
+    "plug": f"{_NODE} {_NET}",
+    "drop": f"{_NODE} {_NET}(?: (in|out))?",
+    "delay": f"{_NODE} {_NET} {_SECONDS}",
+    "duplicate": f"{_NODE} {_NET}",
+    "reorder": f"{_NODE} {_NET}",
+    "pass": f"{_NODE} {_NET}",
+    "switch": "(off|on)",
+    "ping address": "(off|on)",
+    "kill": rf"{_NODE} (kc-heartbeat|kc-fence-peer|qemu)(?: {_VM})?",
+    "stop": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
+    "continue": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
+    "fail disk": f"{_NODE} {_VM}",
+    "mend disk": f"{_NODE} {_VM}",
+    "fill run": _NODE,
+    "free run": _NODE,
+    "clock": rf"{_NODE} ([+-]\d+)",
+    "reboot": _NODE,
+    "type": rf"{_NODE} (?:\[(\d+)\] )?(\S.*)",
+}
+CONDITIONS: dict[str, str] = {
+    "healthy": "healthy",
+    "runs": rf"{_VM} runs on (node1|node2|both|one|none)",
+    "frozen": rf"{_VM} is frozen on {_NODE}",
+    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|UpToDate|Consistent|Outdated|"
+            rf"Inconsistent|Diskless) on {_NODE}",
+    "mark": rf"{_VM} is (ahead|even|yielded|claimed|pending) on {_NODE}",
+    "decides": rf"{_NODE} decides (all|home|none|hold)",
+    "sees": rf"{_NODE} sees (\S+)",
+    "says": rf"{_NODE} says (\S.*)",
+    "resets": rf"{_NODE} resets",
+    "off": rf"{_NODE} is off",
+}
+
+
+class Mistake(ValueError):
+    """A scenario file that does not say what it means; the text names file and line."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that is true of the pair or not, at a moment."""
+
+    text: str
+    kind: str
+    words: tuple[str, ...]
+    negated: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Raises Mistake for what is no condition."""
+        negated = text.startswith("not ")
+        for kind, pattern in CONDITIONS.items():
+            if match := re.fullmatch(pattern, text.removeprefix("not ")):
+                if kind == "sees":
+                    _check_facts(match[2])
+                return cls(text, kind, match.groups(), negated)
+        raise Mistake(f"{text!r}: no such condition")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _check_facts(text: str) -> None:
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if value not in FACTS.get(name, "").split():
+            raise Mistake(f"{part!r}: expected one of {', '.join(FACTS)} and its value")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line: a fault or a repair, a wait, or an expectation."""
+
+    line: int
+    text: str
+    verb: str  # a key of FAULTS, or wait, within, for, always, never
+    words: tuple[str, ...] = ()
+    seconds: float = 0.0
+    condition: Condition | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Does it do something to the pair?"""
+        return self.verb in FAULTS
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass
+class Scenario:
+    """One file."""
+
+    name: str
+    header: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # world: why it cannot run there
+    steps: list[Step] = field(default_factory=list)
+    timeline: str = ""
+
+    @property
+    def worlds(self) -> list[str]:
+        """Where it runs."""
+        return [world for world in WORLDS if world not in self.left_out]
+
+    def settings(self, key: str) -> dict[str, str]:
+        """`config: settle=5 deadtime=3` as a dictionary."""
+        return dict(word.split("=", 1) for word in shlex.split(self.header.get(key, "")))
+
+    def __str__(self) -> str:
+        """The file, as this module would write it."""
+        lines = [f"{key}: {self.header[key]}" for key in HEADER if key in self.header]
+        lines += [f"not in {world}: {why}" for world, why in self.left_out.items()]
+        return "\n".join([*lines, "", *map(str, self.steps), "", TIMELINE, self.timeline.rstrip(), ""])
+
+
+def parse(name: str, text: str) -> Scenario:
+    """A scenario; raises Mistake naming the line."""
+    out = Scenario(name)
+    body, _, out.timeline = text.partition(f"\n{TIMELINE}\n")
+    for number, raw in enumerate(body.splitlines(), 1):
+        line = " ".join(raw.partition("#")[0].split()) if raw.lstrip().startswith("#") else raw.strip()
+        try:
+            if line:
+                _take(out, number, line)
+        except Mistake as mistake:
+            raise Mistake(f"{name}.scenario:{number}: {mistake}") from None
+    for key in ("title", "group", "happens", "admin", "survived"):
+        if not out.header.get(key):
+            raise Mistake(f"{name}.scenario: {key}: is missing")
+    if out.header["survived"] not in SURVIVED:
+        raise Mistake(f"{name}.scenario: survived: expected one of {', '.join(SURVIVED)}")
+    return out
+
+
+def _take(scenario: Scenario, number: int, line: str) -> None:
+    key, colon, value = line.partition(":")
+    if not scenario.steps and colon and key in HEADER:
+        scenario.header[key] = value.strip()
+    elif not scenario.steps and colon and key.startswith("not in ") and key[7:] in WORLDS:
+        scenario.left_out[key[7:]] = value.strip()
+    else:
+        scenario.steps.append(parse_step(line, number))
+
+
+def parse_step(line: str, number: int = 0) -> Step:
+    """One line of the body; raises Mistake."""
+    if match := re.fullmatch(rf"(wait|within|for) {_SECONDS}(?: (.*))?", line):
+        verb, seconds, rest = match.groups()
+        if (verb == "wait") != (rest is None):
+            raise Mistake(f"{line!r}: expected wait SECONDS, within SECONDS CONDITION or for SECONDS CONDITION")
+        return Step(number, line, verb, seconds=float(seconds), condition=Condition.parse(rest) if rest else None)
+    if match := re.fullmatch(r"(always|never) (.*)", line):
+        return Step(number, line, match[1], condition=Condition.parse(match[2]))
+    for verb, pattern in FAULTS.items():
+        if match := re.fullmatch(f"{verb} {pattern}", line):
+            return _checked(Step(number, line, verb, tuple(word or "" for word in match.groups())))
+    raise Mistake(f"{line!r}: no such step; faults are {', '.join(FAULTS)}")
+
+
+def _checked(step: Step) -> Step:
+    if step.verb in ("kill", "stop", "continue"):
+        _, process, vm = step.words
+        if (process == "kc-heartbeat") == bool(vm):
+            raise Mistake(f"{step}: qemu and kc-fence-peer are named with their VM, kc-heartbeat without")
+    return step
+
+
+def load(path: Path) -> Scenario:
+    """The scenario of a file."""
+    return parse(path.stem, path.read_text())
+
+
+def load_all(world: str | None = None) -> list[Scenario]:
+    """Every scenario (of a world), by name."""
+    found = [load(path) for path in sorted(FOLDER.glob("*.scenario"))]
+    return [scenario for scenario in found if world is None or world in scenario.worlds]

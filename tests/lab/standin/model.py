@@ -486,7 +486,8 @@ class Resource:
     def _after(self, had: Disk) -> None:
         """[after_state_ch, w_after_conn_state_ch]"""
         lost_copy = _has_data(had) and not _has_data(self.peer_disk)
-        if lost_copy and self.role is Role.PRIMARY and not self.meta.bitmap and self.disk is Disk.UPTODATE:
+        written = Role.PRIMARY in (self.role, self.peer_role)
+        if lost_copy and written and not self.meta.bitmap and self.disk is Disk.UPTODATE:
             if self.fenced_io:
                 self.new_id_due = True
             else:

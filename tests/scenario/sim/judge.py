@@ -1,0 +1,51 @@
+"""What must hold in every run, at every moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scenario.sim.disks import Side
+
+if TYPE_CHECKING:
+    from tests.scenario.sim.machine import Machine
+    from tests.scenario.sim.world import World
+
+
+class Judge:
+    """Watches every acknowledged write and every reset."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.found: list[str] = []
+        self.cause: BaseException | None = None
+        self.writes: dict[str, dict[str, float]] = {}  # VM: node: when it was last told that a write is on disk
+        self.excused = ""  # why two writers cannot be avoided in this run
+        self.loss_accepted: set[str] = set()
+        self.forked: set[str] = set()
+
+    def begin(self) -> None:
+        self.writes = {vm: {} for vm in self.world.mirrors}
+
+    def violated(self, what: str, cause: BaseException | None = None) -> None:
+        if not self.excused or "bug" in what:
+            self.found.append(f"{self.world.now:.2f} {what}")
+            self.cause = self.cause or cause
+        self.world.log("!", what)
+
+    def write(self, side: Side, number: int, good: bool) -> None:
+        """An acknowledged write follows every earlier one, or something is lost."""
+        vm = side.mirror.name
+        if not good and vm not in self.forked:
+            self.forked.add(vm)
+            if vm in self.loss_accepted:
+                self.loss_accepted.discard(vm)
+                self.forked.discard(vm)
+            else:
+                self.violated(f"{vm}: a write on {side.node} does not follow the last acknowledged one")
+        self.writes.setdefault(vm, {})[side.node] = self.world.now
+
+    def reset(self, machine: Machine) -> None:
+        """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""
+        peer = self.world.machines[machine.peer]
+        if not any(peer.var.has(f"ahead/{vm}") and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
+            self.violated(f"{machine.name} was reset without having been overtaken")

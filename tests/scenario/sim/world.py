@@ -12,6 +12,7 @@ from greenlet import GreenletExit, getcurrent
 from kisscluster.base.config import Config, Node, Vm
 from kisscluster.base.exits import Exit
 from kisscluster.base.run import Ended
+from kisscluster.see import daemon
 from tests.lab.pair import PRODUCTION, STORAGE, SWITCH
 from tests.scenario.language import NODES
 from tests.scenario.sim import stage
@@ -74,7 +75,12 @@ class World:
             self.machines[name] = Machine(self, name, config(name, settings or {}, self.fences), {
                 vm: definition(vm, (vm_settings or {}).get(vm, {})) for vm in vms})
         self.words: dict[tuple[str, str], str] = {}
-        self.started = 0.0
+        self.started = self.blind = self.stagger = 0.0
+
+    def fast(self) -> None:
+        """For searches: what the datagrams say, without writing and checking them."""
+        vars(daemon)["seal"] = lambda key, payload: payload
+        vars(daemon)["unseal"] = lambda key, datagram: datagram
 
     # Time
 
@@ -90,6 +96,7 @@ class World:
         """Boot both and wait until all is well; the scenario's clock starts then."""
         for machine in self.machines.values():
             machine.boot()
+            self.run(self.stagger)
         end = self.clock.now + patience
         while not self.ready():
             self.run(0.25)
@@ -188,6 +195,11 @@ class World:
         task.resume(None)
         self.interrupted = kept
         return found[0]
+
+    def all_run(self) -> bool:
+        """Does every guest run on exactly one node?"""
+        return all(sum(vm in machine.guests for machine in self.machines.values() if machine.on) == 1
+                   for vm in self.mirrors)
 
     def healthy(self) -> bool:
         """kc-status is content on both nodes, every disk mirrored, every guest on one node."""

@@ -1,0 +1,184 @@
+"""One run of a search: faults and repairs on a healthy pair, then everything is repaired and must heal."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from tests.scenario.language import NODES, parse_step
+from tests.scenario.sim import faults
+from tests.scenario.sim.moves import InForce
+from tests.scenario.sim.stage import PROGRAMS
+from tests.scenario.sim.world import World
+
+HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
+SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
+BLIND = 1.0  # seconds of the one double fault that cannot be survived without fencing
+
+
+@dataclass
+class Found:
+    """What went wrong, and how to see it again."""
+
+    what: str
+    steps: list[tuple[float, str]]
+    base: int
+    seed: int
+    lag: float
+    timeline: str = ""
+    after: list[tuple[float, str]] = field(default_factory=list)
+
+
+def bases(count: int) -> list[World]:
+    """Healthy pairs whose programs are in different phases."""
+    return [healthy(number) for number in range(count)]
+
+
+def healthy(number: int) -> World:
+    """A healthy pair with one guest at home on node1; the same number gives the same pair."""
+    world = World({"settle": "2", "interval": "0.5"}, vms=("web1",), vm_settings={"web1": {"stop_timeout": "1"}},
+                  seed=number)
+    world.fast()
+    world.stagger = (number * 0.618) % 1 * 5
+    world.begin()
+    return world
+
+
+def disturb(world: World, seed: int, lag: float) -> None:
+    """From here on everything takes as long as it likes; `lag` 0 is the nominal pace."""
+    rng = world.rng
+    rng.seed(seed)
+    pace = world.pace
+    if lag > 0:
+        pace.spread = 1 + rng.choice((0.0, 3.0, 15.0)) * lag
+        pace.sync = rng.choice((0.0, 0.01, 0.5, 2.0)) * lag
+        pace.disks.notice = (0.6, 2.5)
+        pace.disks.seek = (0.1, 1.2)
+        pace.disks.resync = rng.choice((0.1, 1.0, 6.0))
+        pace.boot = rng.choice((2.0, 5.0, 9.0))
+        world.wires.lag = rng.choice((0.0, 0.005, 0.3)) * lag
+        world.interrupted = rng.choice((0.0, 0.0, 0.02)) * lag
+    world.run(rng.random() * 5)
+
+
+def play(world: World, steps: list[tuple[float, str]]) -> InForce:
+    """The faults, each after its gap; stops at the first violation."""
+    force = InForce()
+    for gap, line in steps:
+        pass_time(world, gap)
+        if world.judge.found:
+            break
+        one(world, line)
+        force.after(line)
+    return force
+
+
+def one(world: World, line: str) -> None:
+    """One fault or repair, not waited for."""
+    step = parse_step(line)
+    if step.verb == "type":
+        machine = world.machines[step.words[0]]
+        argv = tuple(step.words[2].split())
+        assert argv[0] in PROGRAMS
+        world.log(machine.name, f"== {line}")
+        if machine.on:
+            machine.program(argv, lambda _: None)
+    else:
+        faults.do(world, step)
+
+
+def pass_time(world: World, seconds: float) -> None:
+    """Time passes, and the one fault that excuses two writers is watched for."""
+    end = world.now + seconds
+    while world.now < end and not world.judge.found:
+        world.run(min(0.2, end - world.now))
+        world.blind = world.blind + 0.2 if blind(world) else 0.0
+        if world.blind > BLIND:
+            world.judge.excused = "both reach the switch and neither the other"
+    world.run(0)
+
+
+def blind(world: World) -> bool:
+    """Both machines run, reach the switch and not each other."""
+    machines = world.machines.values()
+    if not all(machine.on and not machine.life.hung and world.wires.reaches_switch(machine.name) for machine in machines):
+        return False
+    return not any(world.wires.both_ways(network) for network in ("storage", "production"))
+
+
+def idle(world: World) -> str:
+    """A guest that could run safely and does not; "" where there is none."""
+    for vm in world.mirrors:
+        if world.judge.excused or any(machine.on and _stopped(world, machine.name, vm) for machine in world.machines.values()):
+            continue
+        if not any(vm in machine.guests for machine in world.machines.values() if machine.on) and could_run(world, vm):
+            return f"{vm} does not run, though it could on {could_run(world, vm)}"
+    return ""
+
+
+def _stopped(world: World, node: str, vm: str) -> bool:
+    machine = world.machines[node]
+    words = [machine.var.read(f"words/stopped/{vm}"), machine.run.read(f"local/stopped/{vm}")]
+    return any((word or "").startswith("yes") for word in words)
+
+
+def could_run(world: World, vm: str) -> str:
+    """The node that knows that it holds the newest data, is listened to, and is not told to keep still; or ""."""
+    mirror = world.mirrors[vm]
+    for node in NODES:
+        machine, side = world.machines[node], mirror.sides[node]
+        if not machine.on or machine.life.hung or machine.units.heartbeat is None or machine.units.heartbeat.paused:
+            continue
+        if machine.run.full or side.broken or side.state is None or side.state.frozen:
+            continue
+        status = world.status(node)
+        if status["decision"] not in ("all", "home") or side.word() is None:
+            continue
+        word, peer = side.word(), world.machines[machine.peer]
+        newest = mirror.history.contains(side.content, mirror.history.acknowledged)
+        apart = machine.var.has(f"ahead/{vm}") and not (peer.on and peer.var.has(f"ahead/{vm}"))
+        home = status["decision"] == "all" or node == "node1"
+        if newest and word and (word.even and home or not word.connected and apart and word.disk == "UpToDate"):
+            return node
+    return ""
+
+
+def heal(world: World, force: InForce) -> None:
+    """Everything is repaired; the pair must become healthy by itself."""
+    for line in force.repairs():
+        one(world, line)
+        pass_time(world, 0.3)
+    end = world.now + HEAL
+    while not world.judge.found and not (world.healthy() and world.all_run()):
+        pass_time(world, 1.0)
+        if world.now > end:
+            if not world.judge.excused:
+                world.violated(f"not healthy {HEAL:g} s after the last repair: {problems(world)}")
+            return
+    for mirror in world.mirrors.values():
+        for side in mirror.sides.values():
+            if not world.judge.found and not mirror.history.contains(side.content, mirror.history.acknowledged):
+                world.violated(f"{mirror.name}: {side.node} lacks an acknowledged write")
+
+
+def problems(world: World) -> str:
+    """What kc-status says."""
+    told = [f"{node}: {item['text']}" for node in NODES if world.machines[node].on
+            for item in world.status(node)["problems"]]
+    return "; ".join(told) or "kc-status is content"
+
+
+def attempt(world: World, steps: list[tuple[float, str]], seed: int, lag: float, base: int) -> Found | None:
+    """A whole run; the world is used up."""
+    disturb(world, seed, lag)
+    random_gap = random.Random(seed).random() < 0.3
+    force = play(world, steps)
+    if not world.judge.found and random_gap:
+        pass_time(world, SETTLED)
+        if not world.judge.found and (why := idle(world)):
+            world.violated(why)
+    if not world.judge.found:
+        heal(world, force)
+    if not world.judge.found:
+        return None
+    return Found(world.judge.found[0], steps, base, seed, lag, world.timeline())

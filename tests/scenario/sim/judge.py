@@ -24,7 +24,9 @@ class Judge:
         self.forked: set[str] = set()
 
     def begin(self) -> None:
-        self.writes = {vm: {} for vm in self.world.mirrors}
+        """Every guest has just written."""
+        self.writes = {vm: {name: 0.0 for name, machine in self.world.machines.items() if vm in machine.guests}
+                       for vm in self.world.mirrors}
 
     def violated(self, what: str, cause: BaseException | None = None) -> None:
         if not self.excused or "bug" in what:

@@ -64,7 +64,7 @@ class World:
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
         self.fences = {name: "off" for name in fence.split()}
-        self.wires = Wires(self.clock, self.rng, lambda node: self.machines[node].on and not self.machines[node].life.hung)
+        self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
                                      lambda: self.wires.both_ways("storage"), _task) for name in vms}
         for mirror in self.mirrors.values():
@@ -112,6 +112,10 @@ class World:
             task = getcurrent()
             if isinstance(task, Task):
                 self.clock.sleep(self.rng.choice((0.001, 0.05, 0.3, 1.2)))
+
+    def _answers(self, node: str) -> bool:
+        machine = self.machines[node]
+        return machine.on and machine.answers_pings and not machine.life.hung
 
     def token(self) -> str:
         return f"{self.rng.getrandbits(128):032x}"

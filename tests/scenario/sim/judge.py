@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.scenario.sim.disks import Side
+from tests.scenario.sim.guests import RECENT
 
 if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
@@ -19,6 +20,7 @@ class Judge:
         self.found: list[str] = []
         self.cause: BaseException | None = None
         self.writes: dict[str, dict[str, float]] = {}  # VM: node: when it was last told that a write is on disk
+        self.began: dict[tuple[str, str], float] = {}  # (VM, node): the first of these writes, without a gap since
         self.excused = ""  # why two writers cannot be avoided in this run
         self.loss_accepted: set[str] = set()
         self.forked: set[str] = set()
@@ -27,6 +29,7 @@ class Judge:
         """Every guest has just written."""
         self.writes = {vm: {name: 0.0 for name, machine in self.world.machines.items() if vm in machine.guests}
                        for vm in self.world.mirrors}
+        self.began.clear()
 
     def violated(self, what: str, cause: BaseException | None = None) -> None:
         if not self.excused or "bug" in what:
@@ -44,7 +47,19 @@ class Judge:
                 self.forked.discard(vm)
             else:
                 self.violated(f"{vm}: a write on {side.node} does not follow the last acknowledged one")
+        if not self._recent(vm, side.node):
+            self.began[vm, side.node] = self.world.now
         self.writes.setdefault(vm, {})[side.node] = self.world.now
+
+    def _recent(self, vm: str, node: str) -> bool:
+        last = self.writes.get(vm, {}).get(node)
+        return last is not None and self.world.now - last <= RECENT
+
+    def running(self, vm: str) -> set[str]:
+        """Where it runs: who wrote lately, unless the other one began after that."""
+        recent = [node for node in self.writes[vm] if self._recent(vm, node)]
+        return {node for node in recent
+                if not any(self.began.get((vm, other), 0.0) > self.writes[vm][node] for other in recent)}
 
     def reset(self, machine: Machine) -> None:
         """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""

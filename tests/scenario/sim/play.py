@@ -8,7 +8,6 @@ from kisscluster.decide.facts import Links
 from kisscluster.decide.quorum import decide
 from tests.scenario.language import NODES, Condition, Scenario, Step
 from tests.scenario.sim import faults, stage
-from tests.scenario.sim.guests import RECENT
 from tests.scenario.sim.world import World
 
 GRID = 0.05  # seconds between two looks at what must always or never be true
@@ -86,8 +85,7 @@ class Play:
 
 
 def _runs(world: World, vm: str, where: str) -> bool:
-    written = world.judge.writes[vm]
-    nodes = {node for node, time in written.items() if world.now - time <= RECENT}
+    nodes = world.judge.running(vm)
     return {"one": len(nodes) == 1, "none": not nodes, "both": len(nodes) == 2}.get(where, where in nodes)
 
 

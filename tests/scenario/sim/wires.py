@@ -10,6 +10,7 @@ from tests.scenario.language import NETWORKS, NODES
 from tests.scenario.sim.clock import Clock
 
 LATENCY = 0.0003  # seconds
+DRBD_PATIENCE = 0.5  # seconds that DRBD waits for the answer to its ping (ping-timeout, FACTS 1.5)
 
 
 @dataclass
@@ -44,9 +45,10 @@ class Wires:
         good = out.carrier and into.carrier and not out.lost_out and not into.lost_in
         return good and (network == "storage" or self.switch)
 
-    def both_ways(self, network: str) -> bool:
-        """Could a connection live?"""
-        return all(self.path(NODES[i], NODES[1 - i], network) for i in (0, 1))
+    def drbd_lives(self) -> bool:
+        """Could DRBD's connection live?"""
+        there_and_back = 2 * sum(self.ports[node, "storage"].delay for node in NODES)
+        return there_and_back < DRBD_PATIENCE and all(self.path(NODES[i], NODES[1 - i], "storage") for i in (0, 1))
 
     def reaches_switch(self, node: str) -> bool:
         """Would a ping be answered?"""

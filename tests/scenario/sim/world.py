@@ -66,7 +66,7 @@ class World:
         self.fences = {name: "off" for name in fence.split()}
         self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
-                                     lambda: self.wires.both_ways("storage"), _task) for name in vms}
+                                     self.wires.drbd_lives, _task) for name in vms}
         for mirror in self.mirrors.values():
             mirror.changed, mirror.handler, mirror.acknowledged = self._disk_changed, self._handler, self.judge.write
         self.machines: dict[str, Machine] = {}

@@ -211,7 +211,7 @@ class Side:
         """The target has everything; the source hears of it a moment later."""
         if self.state is None or self.state.conn is not Conn.TARGET:
             return
-        self.content = content
+        self.content = max(content, *self.unacknowledged, 0)  # a primary's own writes are on their way to the source
         self._send(lambda source: source.state and source.state.conn is Conn.SOURCE
                    and source.settle(source.state.synced(source.state.meta.current)))
         self.settle(self.state.synced(current))
@@ -348,10 +348,10 @@ class Side:
     def _write(self, state: Resource, done: Callable[[bool], object]) -> None:
         history = self.mirror.history
         number = next(history.numbers)
-        local = state.disk is not Disk.DISKLESS
-        where = self if local or not self.linked_to else self.linked_to
+        good = state.disk not in (Disk.DISKLESS, Disk.INCONSISTENT)
+        where = self if good or not self.linked_to else self.linked_to
         history.parents[number] = where.content
-        if local:
+        if good:
             self.content = number
         self.unacknowledged[number] = lambda good: (good and self.mirror.acknowledge(self, number), done(good))
         if state.replicating:

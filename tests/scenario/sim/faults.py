@@ -189,10 +189,10 @@ def _by_hand(world: World, machine: Machine, argv: tuple[str, ...]) -> int:
                 name = path.removeprefix(store.root + "/")
                 _ = store.remove(name) if argv[0] == "rm" else store.write(name, "")
                 if argv[0] == "touch" and name.startswith("ahead/"):
-                    world.judge.loss_accepted.add(name.partition("/")[2])
+                    world.judge.accepted(name.partition("/")[2])
         return 0
     if "--force" in argv or "--discard-my-data" in argv:
-        world.judge.loss_accepted.add(argv[-1])
+        world.judge.accepted(argv[-1])
     return machine.execute(argv, 60).status
 
 

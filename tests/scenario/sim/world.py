@@ -13,7 +13,7 @@ from kisscluster.base.config import Config, Node, Vm
 from kisscluster.base.exits import Exit
 from kisscluster.base.run import Ended
 from tests.lab.pair import PRODUCTION, STORAGE, SWITCH
-from tests.scenario.language import NODES
+from tests.scenario.language import NETWORKS, NODES
 from tests.scenario.sim import stage
 from tests.scenario.sim.clock import Clock, Task
 from tests.scenario.sim.disks import Mirror, Side
@@ -192,6 +192,13 @@ class World:
         task.resume(None)
         self.interrupted = kept
         return found[0]
+
+    def nobody_can_tell(self) -> bool:
+        """The one double fault of DESIGN 3: both run and reach the switch, and neither can hear the other."""
+        running = all(machine.on and not machine.life.hung for machine in self.machines.values())
+        apart = not any(self.wires.path(*NODES, network) and self.wires.path(*reversed(NODES), network)
+                        for network in NETWORKS)
+        return running and apart and all(self.wires.reaches_switch(node) for node in NODES)
 
     def healthy(self) -> bool:
         """kc-status is content on both nodes, every disk mirrored, every guest on one node."""

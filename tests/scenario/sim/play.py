@@ -25,7 +25,7 @@ class Play:
         self.scenario = scenario
         vms = {vm: scenario.settings(f"vm {vm}") for vm in ("web1", "web2")}
         self.world = World({"settle": "3", **scenario.settings("config")}, vm_settings=vms,
-                           fence=scenario.header.get("fence", ""))
+                           fences=scenario.fences())
         self.world.obedient = any("obeys" in settings for settings in vms.values())
         self.watched: list[Step] = []
 

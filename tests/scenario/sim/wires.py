@@ -37,13 +37,14 @@ class Wires:
         default_factory=lambda: {(node, network): Port() for node in NODES for network in NETWORKS})
     switch: bool = True
     ping_address: bool = True
+    parted: bool = False  # do the switch's two ports not hear each other?
     lag: float = 0.0  # a random share of it is added to every packet
 
     def path(self, source: str, target: str, network: str) -> bool:
         """Does a packet get from one node to the other now, if both run?"""
         out, into = self.ports[source, network], self.ports[target, network]
         good = out.carrier and into.carrier and not out.lost_out and not into.lost_in
-        return good and (network == "storage" or self.switch)
+        return good and (network == "storage" or self.switch and not self.parted)
 
     def drbd_lives(self) -> bool:
         """Could DRBD's connection live?"""

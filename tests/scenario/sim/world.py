@@ -53,7 +53,7 @@ class World:
     """A pair, from healthy on."""
 
     def __init__(self, settings: dict[str, str] | None = None, vms: tuple[str, ...] = ("web1", "web2"),
-                 vm_settings: dict[str, dict[str, str]] | None = None, fence: str = "", seed: int = 0,
+                 vm_settings: dict[str, dict[str, str]] | None = None, fences: dict[str, str] | None = None, seed: int = 0,
                  pace: Callable[[random.Random], Pace] = Pace) -> None:
         stage.open_curtain()
         self.rng = random.Random(seed)
@@ -63,7 +63,7 @@ class World:
         self.judge = Judge(self)
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
-        self.fences = {name: "off" for name in fence.split()}
+        self.fences = fences or {}  # node: works or broken, which is its fence command, too
         self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
                                      self.wires.drbd_lives, _task) for name in vms}
@@ -168,7 +168,7 @@ class World:
     def fence(self, machine: Machine, command: str) -> Ended:
         """The fence command of the peer: its power is cut, unless the command cannot."""
         self.clock.sleep(self.pace.fencing)
-        if command != "off":
+        if command != "works":
             return Ended(1, "", "no answer from the power strip")
         self.clock.after(0, None, self.machines[machine.peer].off, "is switched off by its peer")
         self.clock.sleep(0.01)

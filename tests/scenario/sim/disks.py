@@ -177,7 +177,7 @@ class Side:
         link = self.linked_to
         if link is None:
             return
-        self.mirror.clock.after(self.mirror.pace.message, None, self._arrive, link, take)
+        self.mirror.clock.after(self.mirror.pace.message + self.mirror.late(), None, self._arrive, link, take)
 
     def _arrive(self, link: Side, take: Callable[[Side], object]) -> None:
         if self.linked_to is not link or link.linked_to is not self:
@@ -384,6 +384,7 @@ class Mirror:
         self._identifiers = itertools.count(0x2000, 2)
         self.changed: Callable[[Side], None] = lambda side: None
         self.handler: Callable[[Side, str, Callable[[int], object]], None] = lambda side, name, done: None
+        self.late: Callable[[], float] = lambda: 0.0  # what the storage network adds to a message's way
         self.acknowledged: Callable[[Side, int, bool], None] = lambda side, number, good: None
         self.sides = {node: Side(self, node) for node in NODES}
 

@@ -51,6 +51,10 @@ class Wires:
         there_and_back = 2 * sum(self.ports[node, "storage"].delay for node in NODES)
         return there_and_back < DRBD_PATIENCE and all(self.path(NODES[i], NODES[1 - i], "storage") for i in (0, 1))
 
+    def delayed(self, network: str) -> float:
+        """What both nodes' ports add to every packet's way."""
+        return sum(self.ports[node, network].delay for node in NODES)
+
     def reaches_switch(self, node: str) -> bool:
         """Would a ping be answered?"""
         port = self.ports[node, "production"]

@@ -68,6 +68,7 @@ class World:
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
                                      self.wires.drbd_lives, _task) for name in vms}
         for mirror in self.mirrors.values():
+            mirror.late = lambda: self.wires.delayed("storage")
             mirror.changed, mirror.handler, mirror.acknowledged = self._disk_changed, self._handler, self.judge.write
         self.machines: dict[str, Machine] = {}
         for name in NODES:

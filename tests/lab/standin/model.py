@@ -248,7 +248,8 @@ class Resource:
         if peer.two_primaries != self.options.two_primaries:
             return self._part(Conn.STANDALONE)
         mine = self.hello()
-        winner = self._winner(mine, peer)
+        diskless = Disk.DISKLESS in (self.disk, peer.disk)  # then there is nothing to compare, and nothing to resync
+        winner = 0 if diskless else self._winner(mine, peer)
         if abs(winner) >= 100:
             alarm = [Effect.SPLIT_BRAIN] if abs(winner) == 100 else []
             return alarm + self._part(Conn.STANDALONE)

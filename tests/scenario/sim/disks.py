@@ -177,7 +177,7 @@ class Side:
         link = self.linked_to
         if link is None:
             return
-        self.mirror.clock.after(self.mirror.pace.message, None, self._arrive, link, take)
+        self.mirror.clock.after(self.mirror.pace.message + self.mirror.late(), None, self._arrive, link, take)
 
     def _arrive(self, link: Side, take: Callable[[Side], object]) -> None:
         if self.linked_to is not link or link.linked_to is not self:
@@ -211,7 +211,7 @@ class Side:
         """The target has everything; the source hears of it a moment later."""
         if self.state is None or self.state.conn is not Conn.TARGET:
             return
-        self.content = content
+        self.content = max(content, *self.unacknowledged, 0)  # a primary's own writes are on their way to the source
         self._send(lambda source: source.state and source.state.conn is Conn.SOURCE
                    and source.settle(source.state.synced(source.state.meta.current)))
         self.settle(self.state.synced(current))
@@ -348,10 +348,10 @@ class Side:
     def _write(self, state: Resource, done: Callable[[bool], object]) -> None:
         history = self.mirror.history
         number = next(history.numbers)
-        local = state.disk is not Disk.DISKLESS
-        where = self if local or not self.linked_to else self.linked_to
+        good = state.disk not in (Disk.DISKLESS, Disk.INCONSISTENT)
+        where = self if good or not self.linked_to else self.linked_to
         history.parents[number] = where.content
-        if local:
+        if good:
             self.content = number
         self.unacknowledged[number] = lambda good: (good and self.mirror.acknowledge(self, number), done(good))
         if state.replicating:
@@ -384,6 +384,7 @@ class Mirror:
         self._identifiers = itertools.count(0x2000, 2)
         self.changed: Callable[[Side], None] = lambda side: None
         self.handler: Callable[[Side, str, Callable[[int], object]], None] = lambda side, name, done: None
+        self.late: Callable[[], float] = lambda: 0.0  # what the storage network adds to a message's way
         self.acknowledged: Callable[[Side, int, bool], None] = lambda side, number, good: None
         self.sides = {node: Side(self, node) for node in NODES}
 

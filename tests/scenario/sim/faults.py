@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from itertools import groupby
 
 from tests.lab.standin.model import Conn, Refused
 from tests.scenario.language import Step
@@ -77,6 +78,12 @@ def _reorder(world: World, node: str, network: str) -> None:
 
 def _pass(world: World, node: str, network: str) -> None:
     world.wires.ports[node, network] = Port(carrier=world.wires.ports[node, network].carrier)
+
+
+def _part(parted: bool) -> Callable[[World, str], None]:
+    def change(world: World, _: str) -> None:
+        world.wires.parted = parted
+    return change
 
 
 def _switch(world: World, state: str) -> None:
@@ -159,9 +166,17 @@ def _rebooted(machine: Machine) -> None:
 
 
 def _type(world: World, node: str, status: str, command: str) -> None:
-    """A person's command, run to its end; `&&` is not needed: one line, one command."""
-    machine = world.machines[node]
-    got = typed(world, machine, tuple(shlex.split(command)))
+    """A person's line, run to its end."""
+    got: int | None = 0
+    skipped = False
+    words = shlex.shlex(command, posix=True, punctuation_chars=";&")
+    words.whitespace_split = True
+    for joint, line in groupby(words, lambda word: word in (";", "&&")):
+        argv = tuple(line)
+        if joint:
+            skipped = argv[0] == "&&" and got != 0
+        elif not skipped:
+            got = typed(world, world.machines[node], argv)
     if got != int(status or 0):
         world.violated(f"{node}: {command}: ended with {got}, expected {status or 0}")
 
@@ -189,17 +204,17 @@ def _by_hand(world: World, machine: Machine, argv: tuple[str, ...]) -> int:
                 name = path.removeprefix(store.root + "/")
                 _ = store.remove(name) if argv[0] == "rm" else store.write(name, "")
                 if argv[0] == "touch" and name.startswith("ahead/"):
-                    world.judge.loss_accepted.add(name.partition("/")[2])
+                    world.judge.accepted(name.partition("/")[2])
         return 0
     if "--force" in argv or "--discard-my-data" in argv:
-        world.judge.loss_accepted.add(argv[-1])
+        world.judge.accepted(argv[-1])
     return machine.execute(argv, 60).status
 
 
 FAULTS: dict[str, Callable[..., None]] = {
     "power off": _power_off, "power on": _power_on, "panic": _panic, "hang": _hang, "wake": _wake,
     "unplug": _carrier(False), "plug": _carrier(True), "drop": _drop, "delay": _delay, "duplicate": _duplicate,
-    "reorder": _reorder, "pass": _pass, "switch": _switch, "ping address": _ping_address, "kill": _kill,
+    "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch, "ping address": _ping_address, "kill": _kill,
     "stop": _stop, "continue": _continue, "fail disk": _fail_disk, "mend disk": _mend_disk, "fill run": _fill,
     "free run": _free, "clock": _clock, "reboot": _reboot, "type": _type,
 }

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.scenario.sim.world import World
 
 
+NETWORK_UP = 0.8  # of the time that booting takes: firmware and boot loader answer no ping
+
+
 class Machine:
     """A node."""
 
@@ -36,6 +39,7 @@ class Machine:
         self.var = Memory("/var/lib/kisscluster", self.wall, self.clock.sleep, self._var_changed)
         self.life = Life()
         self.life.over = True
+        self.answers_pings = False
         self.daemon: Any = None
 
     # Power
@@ -54,8 +58,13 @@ class Machine:
         self.guests: dict[str, Guest] = {}
         self.bell: Any = None
         self.units = Units(self)
+        self.answers_pings = False
         self.world.rechecked()
+        self.clock.after(NETWORK_UP * self.world.pace.boot, self.life, self._network_up)
         self.clock.after(self.world.pace.boot, self.life, self._booted)
+
+    def _network_up(self) -> None:
+        self.answers_pings = True
 
     def _booted(self) -> None:
         self.log("has booted")

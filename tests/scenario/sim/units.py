@@ -122,6 +122,8 @@ class Units:
         block = "--no-block" not in words
         verb, *names = [word for word in words if word != "--no-block"]
         if verb == "reset-failed":
+            for name in names:
+                self._reset_failed(name.removesuffix(".service").partition("@")[2])
             return Ended(0, "", "")
         task = self.machine.clock_task()
         good = True
@@ -137,6 +139,13 @@ class Units:
             else:
                 self.oneshot(kind, (*ONESHOTS[kind], vm))
         return Ended(0 if good else 1, "", "" if good else "A dependency job failed")
+
+    def _reset_failed(self, vm: str) -> None:
+        """It also forgets the starts that the limit counts."""
+        unit = self.vm[vm]
+        unit.starts.clear()
+        if unit.state == "failed":
+            unit.state = "inactive"
 
     def _job(self, verb: str, vm: str, done: Callable[[bool], object]) -> None:
         unit = self.vm[vm]

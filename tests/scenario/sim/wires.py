@@ -10,6 +10,7 @@ from tests.scenario.language import NETWORKS, NODES
 from tests.scenario.sim.clock import Clock
 
 LATENCY = 0.0003  # seconds
+DRBD_PATIENCE = 0.5  # seconds that DRBD waits for the answer to its ping (ping-timeout, FACTS 1.5)
 
 
 @dataclass
@@ -36,17 +37,23 @@ class Wires:
         default_factory=lambda: {(node, network): Port() for node in NODES for network in NETWORKS})
     switch: bool = True
     ping_address: bool = True
+    parted: bool = False  # do the switch's two ports not hear each other?
     lag: float = 0.0  # a random share of it is added to every packet
 
     def path(self, source: str, target: str, network: str) -> bool:
         """Does a packet get from one node to the other now, if both run?"""
         out, into = self.ports[source, network], self.ports[target, network]
         good = out.carrier and into.carrier and not out.lost_out and not into.lost_in
-        return good and (network == "storage" or self.switch)
+        return good and (network == "storage" or self.switch and not self.parted)
 
-    def both_ways(self, network: str) -> bool:
-        """Could a connection live?"""
-        return all(self.path(NODES[i], NODES[1 - i], network) for i in (0, 1))
+    def drbd_lives(self) -> bool:
+        """Could DRBD's connection live?"""
+        there_and_back = 2 * sum(self.ports[node, "storage"].delay for node in NODES)
+        return there_and_back < DRBD_PATIENCE and all(self.path(NODES[i], NODES[1 - i], "storage") for i in (0, 1))
+
+    def delayed(self, network: str) -> float:
+        """What both nodes' ports add to every packet's way."""
+        return sum(self.ports[node, network].delay for node in NODES)
 
     def reaches_switch(self, node: str) -> bool:
         """Would a ping be answered?"""

@@ -14,7 +14,7 @@ from kisscluster.base.exits import Exit
 from kisscluster.base.run import Ended
 from kisscluster.see import daemon
 from tests.lab.pair import PRODUCTION, STORAGE, SWITCH
-from tests.scenario.language import NODES
+from tests.scenario.language import NETWORKS, NODES
 from tests.scenario.sim import stage
 from tests.scenario.sim.clock import Clock, Task
 from tests.scenario.sim.disks import Mirror, Side
@@ -54,7 +54,7 @@ class World:
     """A pair, from healthy on."""
 
     def __init__(self, settings: dict[str, str] | None = None, vms: tuple[str, ...] = ("web1", "web2"),
-                 vm_settings: dict[str, dict[str, str]] | None = None, fence: str = "", seed: int = 0,
+                 vm_settings: dict[str, dict[str, str]] | None = None, fences: dict[str, str] | None = None, seed: int = 0,
                  pace: Callable[[random.Random], Pace] = Pace) -> None:
         stage.open_curtain()
         self.rng = random.Random(seed)
@@ -64,11 +64,12 @@ class World:
         self.judge = Judge(self)
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
-        self.fences = {name: "off" for name in fence.split()}
-        self.wires = Wires(self.clock, self.rng, lambda node: self.machines[node].on and not self.machines[node].life.hung)
+        self.fences = fences or {}  # node: works or broken, which is its fence command, too
+        self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
-                                     lambda: self.wires.both_ways("storage"), _task) for name in vms}
+                                     self.wires.drbd_lives, _task) for name in vms}
         for mirror in self.mirrors.values():
+            mirror.late = lambda: self.wires.delayed("storage")
             mirror.changed, mirror.handler, mirror.acknowledged = self._disk_changed, self._handler, self.judge.write
         self.machines: dict[str, Machine] = {}
         for name in NODES:
@@ -119,6 +120,10 @@ class World:
             task = getcurrent()
             if isinstance(task, Task):
                 self.clock.sleep(self.rng.choice((0.001, 0.05, 0.3, 1.2)))
+
+    def _answers(self, node: str) -> bool:
+        machine = self.machines[node]
+        return machine.on and machine.answers_pings and not machine.life.hung
 
     def token(self) -> str:
         return f"{self.rng.getrandbits(128):032x}"
@@ -171,7 +176,7 @@ class World:
     def fence(self, machine: Machine, command: str) -> Ended:
         """The fence command of the peer: its power is cut, unless the command cannot."""
         self.clock.sleep(self.pace.fencing)
-        if command != "off":
+        if command != "works":
             return Ended(1, "", "no answer from the power strip")
         self.clock.after(0, None, self.machines[machine.peer].off, "is switched off by its peer")
         self.clock.sleep(0.01)
@@ -200,6 +205,13 @@ class World:
         """Does every guest run on exactly one node?"""
         return all(sum(vm in machine.guests for machine in self.machines.values() if machine.on) == 1
                    for vm in self.mirrors)
+
+    def nobody_can_tell(self) -> bool:
+        """The one double fault of DESIGN 3: both run and reach the switch, and neither can hear the other."""
+        running = all(machine.on and not machine.life.hung for machine in self.machines.values())
+        apart = not any(self.wires.path(*NODES, network) and self.wires.path(*reversed(NODES), network)
+                        for network in NETWORKS)
+        return running and apart and all(self.wires.reaches_switch(node) for node in NODES)
 
     def healthy(self) -> bool:
         """kc-status is content on both nodes, every disk mirrored, every guest on one node."""

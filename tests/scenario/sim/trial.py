@@ -92,18 +92,10 @@ def pass_time(world: World, seconds: float) -> None:
     end = world.now + seconds
     while world.now < end and not world.judge.found:
         world.run(min(0.2, end - world.now))
-        world.blind = world.blind + 0.2 if blind(world) else 0.0
+        world.blind = world.blind + 0.2 if world.nobody_can_tell() else 0.0
         if world.blind > BLIND:
-            world.judge.excused = "both reach the switch and neither the other"
+            world.judge.excuse()
     world.run(0)
-
-
-def blind(world: World) -> bool:
-    """Both machines run, reach the switch and not each other."""
-    machines = world.machines.values()
-    if not all(machine.on and not machine.life.hung and world.wires.reaches_switch(machine.name) for machine in machines):
-        return False
-    return not any(world.wires.both_ways(network) for network in ("storage", "production"))
 
 
 def idle(world: World) -> str:

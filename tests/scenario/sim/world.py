@@ -97,7 +97,8 @@ class World:
         """Boot both and wait until all is well; the scenario's clock starts then."""
         for machine in self.machines.values():
             machine.boot()
-            self.run(self.stagger)
+            if self.stagger:
+                self.run(self.stagger)
         end = self.clock.now + patience
         while not self.ready():
             self.run(0.25)

@@ -90,7 +90,7 @@ def one(world: World, line: str) -> None:
 def pass_time(world: World, seconds: float) -> None:
     """Time passes, and the one fault that excuses two writers is watched for."""
     end = world.now + seconds
-    while world.now < end and not world.judge.found:
+    while world.now < end - 1e-6 and not world.judge.found:
         world.run(min(0.2, end - world.now))
         world.blind = world.blind + 0.2 if world.nobody_can_tell() else 0.0
         if world.blind > BLIND:

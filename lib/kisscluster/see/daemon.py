@@ -45,7 +45,7 @@ class Daemon:
         times = Times(config.interval, config.deadtime, config.settle)
         self.heart = Heart(boottime(), times, config.cluster, (config.me.name, config.peer.name), secrets.token_hex(16))
         self.beat = Beat(run, state, not config.second, kernel.read)
-        mine, peers = vars(config.me), vars(config.peer)
+        mine, peers = config.me._asdict(), config.peer._asdict()
         self.sockets = {network: open_socket(mine[network], config.port) for network in NETWORKS}
         self.peers = {network: (peers[network], config.port) for network in NETWORKS}
         self.pingers = {network: Pinger(mine[network], os.getpid() + index) for index, network in enumerate(NETWORKS)}

@@ -70,7 +70,6 @@ def work(call: Call) -> int:
         decision = decide(facts)
         if call.write(place.run, "decision", str(decision)):
             call.talk(f"decision: {decision.word}: {decision.reason}")
-            changed = True
         if changed:
             call.wake("failover")
     call.answer(decision=decision.word, reason=decision.reason)

@@ -354,6 +354,21 @@ def test_vm_start_direct_becomes_qemu(node: FakeNode) -> None:
     assert (node.run / "local/running/web1").exists()
 
 
+def test_vm_start_direct_clears_away_what_an_earlier_qemu_left(node: FakeNode) -> None:
+    node.answer("ip", "-batch", f"test -e {node.base}/cleared || exit 1")
+    node.answer("ip", "-force", f"cat > {node.base}/cleared")
+    disk = node.base / "by-res/web1/0"
+    disk.unlink()
+    disk.touch()
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    done = node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me)
+    assert done.returncode == 0, done
+    assert [line.split(" -")[0:2] for line in node.called()][:3] == [["ip", "batch"], ["ip", "force"], ["ip", "batch"]]
+    assert (node.base / "cleared").read_text() == "link delete web1.0\n"
+    node.answer("ip", "-batch", "exit 1")
+    assert node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me).returncode == 69
+
+
 @pytest.mark.parametrize(("disk", "device"), [("virtio", "virtio-blk-pci,drive=disk0"), ("scsi", "scsi-hd,bus=scsi.0"),
                                               ("ide", "ide-hd,bus=ide.0")])
 def test_disk_kinds(node: FakeNode, disk: str, device: str) -> None:

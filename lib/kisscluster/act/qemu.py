@@ -33,28 +33,22 @@ def identity(name: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-{digits[18:]}"
 
 
-def _stale_taps(vm: Vm) -> list[str]:
-    """A QEMU that ended leaves its interfaces behind."""
-    names = [tap(vm.name, index) for index in range(len(vm.bridge))]
-    return [f"link delete {name}" for name in names if os.path.exists(f"/sys/class/net/{name}")]
+def _ip(doer: Doer, lines: list[str], *options: str) -> Ended:
+    """All in one process."""
+    return doer.do("ip", *options, "-batch", "-", given="".join(f"{line}\n" for line in lines))
 
 
-def _interfaces_anew(vm: Vm) -> list[str]:
-    out = _stale_taps(vm)
+def _make_taps(doer: Doer, vm: Vm) -> Ended:
+    lines = []
     for index, bridge in enumerate(vm.bridge):
         name = tap(vm.name, index)
-        out += [f"tuntap add dev {name} mode tap user {USER}", f"link set dev {name} master {bridge} up"]
-    return out
-
-
-def _ip(doer: Doer, lines: list[str]) -> Ended:
-    """All in one process."""
-    return doer.do("ip", "-batch", "-", given="".join(f"{line}\n" for line in lines)) if lines else Ended(0, "", "")
+        lines += [f"tuntap add dev {name} mode tap user {USER}", f"link set dev {name} master {bridge} up"]
+    return _ip(doer, lines)
 
 
 def remove_taps(doer: Doer, vm: Vm) -> None:
-    """Take its interfaces off the bridges; what is left is removed before the next start."""
-    _ip(doer, _stale_taps(vm))
+    """A QEMU that ended leaves its interfaces behind; where there is none, ip(8) fails and nothing is lost."""
+    _ip(doer, [f"link delete {tap(vm.name, index)}" for index in range(len(vm.bridge))], "-force")
 
 
 def prepare(doer: Doer, vm: Vm, run_dir: str, devices: list[str]) -> None:
@@ -67,7 +61,11 @@ def prepare(doer: Doer, vm: Vm, run_dir: str, devices: list[str]) -> None:
     for device in devices:
         if doer.say(shlex.join(["chown", USER, device])):
             _give(device)
-    ended = _ip(doer, _interfaces_anew(vm))
+    ended = _make_taps(doer, vm)
+    if ended.status:
+        # left by a node that was reset in the wrong moment, or half made
+        remove_taps(doer, vm)
+        ended = _make_taps(doer, vm)
     if ended.status:
         raise Failure(Exit.UNAVAILABLE, f"ip: {vm.name}'s interfaces: {ended.status}: {ended.talk}")
 

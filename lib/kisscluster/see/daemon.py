@@ -111,6 +111,8 @@ class Daemon:
             self.news = now  # what changes all the time is left to the tick
         if any(name.startswith(URGENT) for name in changed):
             self._wake("failover")
+        if "links" in changed and all(self.heart.up(now, network) for network in NETWORKS):
+            self._wake("quorum")  # the peer waits for our word that we are fit again, and no failover for the processor
         if self.news is not None and now - self.news >= LULL:
             self._wake("failover", "quorum")
             self.news = None

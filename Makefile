@@ -11,14 +11,15 @@ DEPS    = build/deps.stamp
 
 packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
-# the fast ones first
-parts    = $(wildcard $(addprefix tests/,unit net cli lint container))
+# the first run beside the others, and leave the processor to them: those measure time
+beside   = tests/unit tests/cli tests/lint
+timed    = tests/net tests/container
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: deps check test demo bench deb clean
+.PHONY: deps check check-timed check-beside test demo bench deb clean
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
@@ -33,10 +34,17 @@ $(DEPS): tests/packages
 	touch $@
 
 check: $(DEPS)
-	$(PYTEST) $(parts)
+	@$(MAKE) --no-print-directory --jobs=2 check-timed check-beside
 
-test: $(DEPS)
-	$(PYTEST) $(parts) $(wildcard tests/virtual)
+# make's own variables would reach the make that builds the package in a test
+check-timed:
+	@MAKEFLAGS= $(PYTEST) $(timed)
+
+check-beside:
+	@MAKEFLAGS= nice $(PYTEST) $(beside) > build/check.log 2>&1; status=$$?; cat build/check.log; exit $$status
+
+test: check
+	$(PYTEST) tests/virtual
 
 demo: $(DEPS)
 	$(PYTHON) -m tests.lab.demo

@@ -20,7 +20,7 @@ from tests.lab.serial import Collector
 
 DISK_MEBIBYTES = 2
 # What the chain says every few seconds
-NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover|tick)\.service( - |: Deactivated)")
+NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover)\.service( - |: Deactivated)")
 _numbers = itertools.count()
 DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 

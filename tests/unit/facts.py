@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from kisscluster.decide.facts import Copy, Links, NodeFacts, Side, VmFacts
@@ -25,7 +24,7 @@ ISOLATED = Links(storage=False, production=False, trace=False, ping=False)
 def node(links: Links | None = None, **changes: Any) -> NodeFacts:
     peer = Side(**changes.pop("peer", {}))
     me = Side(**changes.pop("me", {}))
-    return replace(NodeFacts(links=links or Links(), me=me, peer=peer), **changes)
+    return NodeFacts(links=links or Links(), me=me, peer=peer)._replace(**changes)
 
 
 def copy(line: str | None = None, **marks: bool) -> Copy:

@@ -75,8 +75,10 @@ def tell(call: Call, place: Place, summary: str, actions: list[Action]) -> None:
 
 
 def work(call: Call) -> int:
-    place = place_of(call)
     with call.locked("lock/failover"):
+        # first the flag, then everything else: what changes from now on raises it again
+        call.remove(call.run, "wake/failover")
+        place = place_of(call)
         vms, mistakes = load_vms(place.config)
         node = node_facts(place)
         decision = decide(node)

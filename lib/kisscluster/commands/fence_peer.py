@@ -5,7 +5,6 @@ import os
 import sys
 import syslog
 import time
-from dataclasses import replace
 
 from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
@@ -48,7 +47,7 @@ def look(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
     """The facts, with the kernel's own word about this resource: the heartbeat's may be an interval old."""
     facts = vm_facts(place, vm.name, vm.node)
     word = kernel.read().get(vm.name)
-    return node_facts(place), replace(facts, me=replace(facts.me, drbd=word)) if word else facts
+    return node_facts(place), facts._replace(me=facts.me._replace(drbd=word)) if word else facts
 
 
 def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:

@@ -29,11 +29,7 @@ def direct(call: Call, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
-    qemu.remove_taps(call.doer, vm)
-    for step in qemu.preparation(vm, call.run.root, devices):
-        ended = call.doer.do(*step)
-        if ended.status:
-            raise Failure(Exit.UNAVAILABLE, f"{shlex.join(step)}: {ended.status}: {ended.talk}")
+    qemu.prepare(call.doer, vm, call.run.root, devices)
     go = call.doer.say(shlex.join(command))
     if not devices:
         raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res()}/{vm.name}: no volume: its DRBD resource is not up here")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kisscluster.decide.words import Drbd
 
 
-@dataclass(frozen=True)
-class Links:
+class Links(NamedTuple):
     """The file `links`: what kc-heartbeat sees, read as one (DESIGN 3)."""
 
     storage: bool = True
@@ -37,8 +36,7 @@ class Links:
         return " ".join(ways + marks)
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """What one node says of itself beyond its VMs."""
 
     fit: bool = True
@@ -48,14 +46,13 @@ class Side:
     config: str = ""
 
 
-@dataclass(frozen=True)
-class NodeFacts:
+class NodeFacts(NamedTuple):
     """Everything that the decision is made from."""
 
     stale: str = ""  # why the heartbeat's files cannot be trusted, or nothing
-    links: Links = field(default_factory=Links)
-    me: Side = field(default_factory=Side)
-    peer: Side = field(default_factory=Side)
+    links: Links = Links()
+    me: Side = Side()
+    peer: Side = Side()
     maintenance: bool = False
     fence: bool = False  # the peer has a fence command
     proven: bool = False  # the peer was proven off since its last word
@@ -91,8 +88,7 @@ class NodeFacts:
         return bool(self.me.config and self.peer.config and self.me.config != self.peer.config)
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """One node's word about its copy of a VM."""
 
     drbd: Drbd | None = None
@@ -103,14 +99,13 @@ class Copy:
     running: bool = False
 
 
-@dataclass(frozen=True)
-class VmFacts:
+class VmFacts(NamedTuple):
     """Everything that is known about one VM; `peer` holds words newer than the last change here."""
 
     name: str
     at_home: bool  # this node is its home
-    me: Copy = field(default_factory=Copy)
-    peer: Copy = field(default_factory=Copy)
+    me: Copy = Copy()
+    peer: Copy = Copy()
     stopped: bool = False  # by a person
     failed: bool = False  # its QEMU failed too often
     off: bool = False  # the guest switched itself off

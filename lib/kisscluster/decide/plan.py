@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.promote import CLAIM, may_promote, verdict
@@ -13,8 +13,7 @@ START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "ad
 ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED = "ask", "release", "clear", "ahead", "level", "mended"
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
     start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. ahead: set the mark.

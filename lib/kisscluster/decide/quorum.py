@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from kisscluster.decide.facts import NodeFacts
 
 ALL, HOME, NONE, HOLD = "all", "home", "none", "hold"
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """One of all, home, none, hold; why, in English; what else must happen or be told."""
 
     word: str
@@ -99,12 +97,12 @@ def what_if(words: dict[str, str]) -> NodeFacts:
 def _suppose(facts: NodeFacts, name: str, yes: bool) -> NodeFacts:
     value: dict[str, Any] = {name: yes}
     if name in ("storage", "production", "ping", "trace", "starting", "steady"):
-        return replace(facts, links=replace(facts.links, **value))
+        return facts._replace(links=facts.links._replace(**value))
     if name in ("maintenance", "fence", "proven"):
-        return replace(facts, **value)
+        return facts._replace(**value)
     if name in ("standby", "leaving"):
-        return replace(facts, me=replace(facts.me, **value))
+        return facts._replace(me=facts.me._replace(**value))
     if name == "peer.fit":
-        return replace(facts, peer=replace(facts.peer, fit=yes))
+        return facts._replace(peer=facts.peer._replace(fit=yes))
     known = "storage, production, ping, trace, starting, standby, maintenance, leaving, steady, proven, fence, peer.fit"
     raise ValueError(f"{name}: no such fact; known are {known}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # In the order of the kernel's enum drbd_conns (FACTS 1.3): from Connected on, the two speak with each other.
 CONNECTIONS = (
@@ -48,8 +48,7 @@ DISKS = (
 _LINE = re.compile(r"([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([rs])")
 
 
-@dataclass(frozen=True)
-class Drbd:
+class Drbd(NamedTuple):
     """One resource as one node's kernel sees it; several volumes: the worst of each."""
 
     connection: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.quorum import Decision
 
 
-@dataclass(frozen=True)
-class Wrong:
+class Wrong(NamedTuple):
     """`about`: a VM, or the pair; `command` may be empty: then there is nothing to type but to wait."""
 
     about: str

@@ -1,6 +1,6 @@
 """The state files become facts: the one reader that every command decides from."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import Config, digest
@@ -10,8 +10,7 @@ from kisscluster.decide.human import Word
 from kisscluster.decide.words import Drbd
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where this node's facts lie: /run/kisscluster, /var/lib/kisscluster, the configuration."""
 
     run: State

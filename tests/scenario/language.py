@@ -175,7 +175,7 @@ def parse(name: str, text: str) -> Scenario:
         raise Mistake(f"{name}.scenario: survived: expected one of {', '.join(SURVIVED)}")
     for node, state in out.fences().items():
         if node not in NODES or state not in FENCES:
-            raise Mistake(f"{name}.scenario: fence: {node}={state}: expected node1, node2, node1=broken or node2=broken")
+            raise Mistake(f"{name}.scenario: fence: {node}={state}: expected node1, node1=broken and the like")
     return out
 
 

@@ -312,15 +312,23 @@ class Side:
         """`drbdadm adjust`: up, and connected or looking for the peer."""
         if self.state is None:
             self.up(life)
-        elif self.state.conn is Conn.STANDALONE:
+            return
+        if self.state.conn is Conn.STANDALONE:
             self.settle(self.state.connect())
+        if not self.broken:
+            self.reattach()
 
     def reattach(self) -> None:
         """The disk below is there again [drbd_adm_attach]: its meta-data say how old it is, a living peer mends it."""
         state, peer = self.state, self.linked_to
         if state is None or state.disk is not Disk.DISKLESS:
             return
-        if peer is None or peer.state is None or not state.linked:
+        alone = peer is None or peer.state is None or not state.linked or peer.state.disk is Disk.DISKLESS
+        if state.role is Role.PRIMARY and alone:
+            if state.exposed != self.meta.current:
+                return  # "can only attach to data with current UUID": the guest wrote over there meanwhile
+            state.disk = Disk.UPTODATE
+        elif alone or peer is None or peer.state is None:
             state.disk = attached(self.meta, OPTIONS)
         elif compare(state.hello(), peer.state.hello()):
             state.meta.current, state.meta.bitmap = peer.state.meta.current ^ 1 << 62, 0

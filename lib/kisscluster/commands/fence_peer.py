@@ -52,7 +52,8 @@ def look(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
 
 def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
     """One look at the facts: an answer, or fence.WAIT."""
-    code = fence.answer(*look(place, vm), promoting)
+    node, before = look(place, vm)
+    code = fence.answer(node, before, promoting)
     if code == fence.RESET:
         log(call, f"{vm.name}: the peer went on without this node: resetting it")
         reset(call.doer)
@@ -60,7 +61,7 @@ def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
     if code in WHY and code != fence.REFUSED:
         if not go_ahead(call, place, vm):
             return fence.REFUSED if promoting else fence.WAIT
-        log(call, f"{vm.name}: answering {code}: {WHY[code]}")
+        log(call, f"{vm.name}: answering {code}: {'this copy went on alone before' if before.me.ahead else WHY[code]}")
     if code == fence.WAIT:
         call.write(place.run, f"claim/{vm.name}", "home" if vm.node == place.config.me.name else "away")
     return code

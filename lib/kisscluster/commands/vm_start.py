@@ -42,7 +42,10 @@ def direct(call: Call, vm: Vm) -> int:
 def elsewhere(call: Call, place: Place, vm: Vm) -> int:
     """It belongs to the peer: our word reaches it within an interval, and it starts the VM by itself."""
     end = time.monotonic() + call.timeout
-    while not call.dry and not facts_of(place, vm)[1].peer.running:
+    while not call.dry and not (facts := facts_of(place, vm)[1]).peer.running:
+        if facts.peer.failed or facts.peer.off:
+            call.talk(f"{vm.name} ended on {place.config.peer.name} and stays down until you type there: kc-vm-start {vm.name}")
+            return Exit.NO
         if time.monotonic() > end:
             call.talk(f"{vm.name} did not start on {place.config.peer.name} yet: kc-status says why")
             return Exit.TIMEOUT
@@ -62,7 +65,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
     here = facts.at_home if word == HOLD else belongs_here(word, facts)
     if node.alive and not facts.me.running and (facts.peer.running or not here):
         return elsewhere(call, place, vm)
-    if facts.failed:
+    if facts.me.failed:
         enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])
     ended = wait_for(call.doer, "start", unit("vm", vm.name))
     if ended.status == 0:

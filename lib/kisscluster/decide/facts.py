@@ -44,6 +44,7 @@ class Side(NamedTuple):
     standby: bool = False
     leaving: bool = False
     config: str = ""
+    told: bool = True  # has it said whether it is fit?
 
 
 class NodeFacts(NamedTuple):
@@ -55,6 +56,7 @@ class NodeFacts(NamedTuple):
     peer: Side = Side()
     maintenance: bool = False
     fence: bool = False  # the peer has a fence command
+    me_fence: bool = False  # this node has one, which the peer runs
     proven: bool = False  # the peer was proven off since its last word
     me_unfit_long: bool = True  # where unfit at all: for deadtime and two intervals
     peer_unfit_long: bool = True
@@ -97,6 +99,8 @@ class Copy(NamedTuple):
     claim: bool = False
     ahead: bool = False
     running: bool = False
+    failed: bool = False  # its QEMU failed too often there
+    off: bool = False  # the guest switched itself off there
 
 
 class VmFacts(NamedTuple):
@@ -107,8 +111,6 @@ class VmFacts(NamedTuple):
     me: Copy = Copy()
     peer: Copy = Copy()
     stopped: bool = False  # by a person
-    failed: bool = False  # its QEMU failed too often
-    off: bool = False  # the guest switched itself off
     pending: bool = False
     split: bool = False  # DRBD's split-brain handler left its mark
     handler: bool = False  # kc-fence-peer is at work
@@ -121,6 +123,11 @@ class VmFacts(NamedTuple):
     @property
     def primary(self) -> bool:
         return self.me.drbd is not None and self.me.drbd.primary
+
+    @property
+    def down(self) -> bool:
+        """Not to be started here: a person stopped it, or it ended here for good."""
+        return self.stopped or self.me.failed or self.me.off
 
     @property
     def frozen(self) -> bool:

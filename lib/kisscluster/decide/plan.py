@@ -39,8 +39,8 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     mine, peer = vm.me.drbd, vm.peer.drbd
     out = []
     both_even = mine is not None and mine.even and peer is not None and peer.even
-    if mine is not None and mine.running_alone and not vm.me.ahead:
-        out.append(Action(AHEAD, vm.name, "it runs on without the peer, and the kernel asked nobody"))
+    if mine is not None and mine.only_copy and not vm.me.ahead:
+        out.append(Action(AHEAD, vm.name, "it is written here and not on the peer, and the kernel asked nobody"))
     if vm.me.ahead and both_even:
         out.append(Action(LEVEL, vm.name, "both copies are the same again"))
     if vm.me.ahead and mine is not None and mine.disk == "Inconsistent":
@@ -57,7 +57,7 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
 
 def wanted(decision: Decision, vm: VmFacts) -> bool:
     """Should it run here, by the decision and by what people and the guest said?"""
-    return belongs_here(decision.word, vm) and not (vm.stopped or vm.failed or vm.off)
+    return belongs_here(decision.word, vm) and not vm.down
 
 
 def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) -> list[Action]:
@@ -87,7 +87,7 @@ def orphan(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
 
 def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
-    return not (vm.stopped or vm.failed or vm.off) and (
+    return not vm.down and (
         decision.word == HOLD or decision.word != NONE and not (node.alive and vm.peer.running)
     )
 
@@ -101,7 +101,7 @@ def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
 def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.me.running:
         return _running(decision, node, vm)
-    if vm.stopped or vm.failed or vm.off or vm.frozen or vm.me.drbd is None:
+    if vm.down or vm.frozen or vm.me.drbd is None:
         return []
     if vm.primary:
         return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, node, vm) else []
@@ -115,7 +115,8 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
 def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.stopped:
         return [Action(STOP, vm.name, "a person stopped it")]
-    if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home:
+    newest = vm.me.ahead and not vm.peer.ahead  # the peer was overtaken, and resets itself
+    if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home and not newest:
         return [Action(STOP, vm.name, "it runs on both nodes, and the peer is its home")]
     if decision.word == NONE and may_give_up(node, vm):
         return [Action(STOP, vm.name, decision.reason)]

@@ -53,7 +53,8 @@ def _peer_silent(facts: NodeFacts) -> Decision:
 
 def _peer_alive(facts: NodeFacts) -> Decision:
     links = facts.links
-    if facts.fit and links.steady and not facts.peer.fit and facts.peer_unfit_long:
+    peer_asked = facts.peer.standby or facts.peer.leaving
+    if facts.fit and links.steady and not facts.peer.fit and (peer_asked or facts.peer_unfit_long):
         return Decision(ALL, "the peer cannot serve its VMs (no LAN, standby or leaving), this node can", True)
     asked = facts.me.standby or facts.me.leaving
     if not facts.fit and facts.peer.fit and (asked or facts.peer.steady and facts.me_unfit_long):
@@ -65,6 +66,8 @@ def _peer_alive(facts: NodeFacts) -> Decision:
             else "this node has no LAN, the peer has"
         )
         return Decision(NONE, why, not asked)
+    if not facts.fit and not facts.peer.told:
+        return Decision(HOLD, "this node cannot serve VMs, and the peer has not said yet whether it can", True)
     return _at_home(facts)
 
 

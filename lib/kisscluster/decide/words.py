@@ -110,3 +110,9 @@ class Drbd(NamedTuple):
     def running_alone(self) -> bool:
         """Primary, without the peer, and writing."""
         return self.primary and not self.connected and not self.frozen
+
+    @property
+    def only_copy(self) -> bool:
+        """What a guest writes is on this disk and not on the peer's: it is away, or its disk has failed (*20)."""
+        failed = self.connected and self.disk == "UpToDate" and self.peer_disk in ("Diskless", "Failed")
+        return self.running_alone or failed and "Primary" in (self.role, self.peer_role)

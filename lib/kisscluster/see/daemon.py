@@ -56,6 +56,8 @@ class Daemon:
         self.due = 0.0
         self.asked = False
         self.news: float | None = None  # the last of what waits for the lull
+        self.lan = False
+        self.again: float | None = None  # when somebody has been unfit for long enough
         self.local: dict[str, str] = {}
         self.logged: dict[str, float] = {}
 
@@ -109,14 +111,26 @@ class Daemon:
         changed = self.beat.publish(now, self.heart, self.local)
         if changed:
             self.news = now  # what changes all the time is left to the tick
-        if any(name.startswith(URGENT) for name in changed):
+        if any(name.startswith(URGENT) or "/Diskless" in self.local.get(name, "") for name in changed):
             self._wake("failover")
-        if "links" in changed and all(self.heart.up(now, network) for network in NETWORKS):
-            self._wake("quorum")  # the peer waits for our word that we are fit again, and no failover for the processor
+        self._wake_for_fitness(now, changed)
         if self.news is not None and now - self.news >= LULL:
             self._wake("failover", "quorum")
             self.news = None
         self._complain(now)
+
+    def _wake_for_fitness(self, now: float, changed: set[str]) -> None:
+        """The peer waits for our word that we are fit, or no longer; and who waits until that has lasted is woken then."""
+        up = [network for network in NETWORKS if self.heart.up(now, network)]
+        lan = self.heart.ping_up(now) or "production" in up
+        if up and lan != self.lan or "links" in changed and len(up) == len(NETWORKS):
+            self._wake("quorum")  # the peer is alive: no failover waits for the processor
+        if up and lan != self.lan or "peer/local/fit" in changed:
+            self.again = now + self.config.deadtime + 3 * self.config.interval
+        self.lan = lan if up else self.lan
+        if self.again is not None and now >= self.again:
+            self._wake("failover", "quorum")
+            self.again = None
 
     def _deadline(self, now: float) -> float:
         """When the next link falls silent, if nothing arrives."""

@@ -69,7 +69,7 @@ class Socket:
 
     def sendto(self, datagram: bytes, address: tuple[str, int]) -> None:
         machine = self.machine
-        sender = (vars(machine.config.me)[self.network], machine.config.port)
+        sender = (machine.config.me._asdict()[self.network], machine.config.port)
         machine.world.wires.send(machine.name, machine.peer, self.network,
                                  lambda: machine.world.machines[machine.peer].arrived(self.network, datagram, sender))
 

@@ -124,7 +124,7 @@ class Machine:
     # The network and the kernel
 
     def network_of(self, address: str) -> str:
-        return next(network for network in NETWORKS if vars(self.config.me)[network] == address)
+        return next(network for network in NETWORKS if self.config.me._asdict()[network] == address)
 
     def arrived(self, network: str, datagram: bytes, sender: tuple[str, int]) -> None:
         """A datagram for kc-heartbeat; a machine that stands still keeps what fits into its buffer."""

@@ -63,7 +63,7 @@ def here() -> Machine:
 class Hand(Doer):
     """The door to other programs."""
 
-    def do(self, *argv: str, timeout: float | None = None) -> Ended:
+    def do(self, *argv: str, timeout: float | None = None, given: str = "") -> Ended:
         if not self.say(" ".join(argv)):
             return Ended(0, "", "")
         return here().execute(argv, timeout or self.timeout)

@@ -14,7 +14,8 @@ from tests.scenario.sim.guests import Guest
 if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
 
-TICK_FIRST, TICK = 2.0, 5.0  # kc-tick.timer
+TICK_FIRST, TICK = 2.0, 5.0  # kc-failover.timer, kc-quorum.timer
+CHAIN, CONTENT, PAUSE = ("failover", "quorum"), (0, 75, 106), 1.0  # kc-pause.service
 RESTART, BURST, INTERVAL = 1.0, 3, 600.0  # kc-vm@.service
 WATCHDOG = 4.0
 ONESHOTS = {"kc-demote": ("--orphan",), "kc-outdate": (), "kc-adjust": ()}
@@ -40,7 +41,7 @@ class Units:
         self.heartbeat: Task | None = None
         self.target = self.target_stopping = False
         self.running: dict[str, Task] = {}
-        self.again: set[str] = set()
+        self.timers: dict[str, Timer] = {}
         self.vm = {name: Unit() for name in machine.vms}
         self.disk = {name: Unit() for name in machine.vms}
         self.watchdog: Timer | None = None
@@ -51,8 +52,8 @@ class Units:
         """kisscluster.target."""
         self.target = True
         self.start_heartbeat()
-        self.clock.after(TICK_FIRST, self.life, self._tick)
-        for name in ("failover", "quorum"):
+        for name in CHAIN:
+            self._arm(name, TICK_FIRST)
             self.flagged(name)
 
     def start_heartbeat(self) -> None:
@@ -84,10 +85,11 @@ class Units:
                 self.heartbeat.missed = False
                 self.clock.after(0, self.life, self.heartbeat.resume, None)
 
-    def _tick(self) -> None:
-        for name in ("failover", "quorum"):
-            self.raise_flag(name)
-        self.clock.after(TICK, self.life, self._tick)
+    def _arm(self, name: str, seconds: float = TICK) -> None:
+        """kc-failover.timer, kc-quorum.timer: so long after the end of the last run."""
+        if timer := self.timers.pop(name, None):
+            timer.cancel()
+        self.timers[name] = self.clock.after(seconds, self.life, self._chain, name)
 
     def raise_flag(self, name: str) -> None:
         try:
@@ -96,23 +98,33 @@ class Units:
             return
 
     def flagged(self, name: str) -> None:
-        """A path unit looks: PathExists= is a level, not an edge."""
-        if self.target and not self.target_stopping and self.machine.run.has(f"wake/{name}"):
-            self.oneshot(f"kc-{name}", (), before=lambda: self.machine.run.remove(f"wake/{name}"),
-                         after=lambda: self.flagged(name))
+        """A path unit looks: PathExists= is a level, not an edge; the command takes the flag away."""
+        if self.machine.run.peek(f"wake/{name}") is not None and name in CHAIN:
+            self._chain(name)
 
-    def oneshot(self, program: str, arguments: tuple[str, ...], before: Callable[[], object] = lambda: None,
-                after: Callable[[], object] = lambda: None) -> None:
+    def _chain(self, name: str) -> None:
+        if self.target and not self.target_stopping:
+            self.oneshot(f"kc-{name}", (), lambda status: self._chain_ended(name, status))
+
+    def _chain_ended(self, name: str, status: int | None) -> None:
+        """kc-pause.service delays the next run of a command that failed."""
+        self._arm(name)
+        if status in CONTENT:
+            self.flagged(name)
+        else:
+            self.clock.after(PAUSE, self.life, self.flagged, name)
+
+    def oneshot(self, program: str, arguments: tuple[str, ...], after: Callable[[Any], object] = lambda status: None
+                ) -> None:
         """Start a service of type oneshot, unless it runs already."""
         key = " ".join([program, *arguments])
         if key in self.running:
             return
-        before()
 
         def ended(status: Any) -> None:
             del self.running[key]
             self.machine.world.ended(self.machine, key, status)
-            after()
+            after(status)
         self.running[key] = self.machine.program((program, *arguments), ended)
 
     # systemctl

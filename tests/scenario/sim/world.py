@@ -113,7 +113,7 @@ class World:
         """Healthy, at home, and steady, both copies known to be even."""
         return (all(machine.units.target and machine.daemon and "steady=yes" in (machine.run.read("links") or "")
                     and all(machine.run.has(f"even/{vm}") for vm in self.mirrors) for machine in self.machines.values())
-                and all(vm in self.machines[HOMES[vm]].guests for vm in self.mirrors) and self.healthy())
+                and all(vm in self.machines[HOMES[vm]].guests for vm in self.mirrors) and self.mirrored())
 
     def between(self) -> None:
         """Where another process may come between, now and then."""
@@ -144,7 +144,7 @@ class World:
         """State files that a reader of the story wants to see."""
         top = name.split("/")[0]
         store = machine.var if name.startswith("/var/") else machine.run
-        value = store.read(name.removeprefix("/var/")) if name != "alive" else ""
+        value = store.peek(name.removeprefix("/var/"))
         if top == "links":
             self._tell(machine, name, f"sees {value}" if value is not None else "kc-heartbeat says nothing any more")
         elif name.startswith("/var/ahead") or name.startswith("/var/split-brain"):
@@ -214,12 +214,15 @@ class World:
                         for network in NETWORKS)
         return running and apart and all(self.wires.reaches_switch(node) for node in NODES)
 
+    def mirrored(self) -> bool:
+        """Do both nodes say that all copies are the same?"""
+        words = [side.word() for mirror in self.mirrors.values() for side in mirror.sides.values()]
+        return all(word and word.even for word in words)
+
     def healthy(self) -> bool:
         """kc-status is content on both nodes, every disk mirrored, every guest on one node."""
-        for mirror in self.mirrors.values():
-            words = [side.word() for side in mirror.sides.values()]
-            if not all(word and word.even for word in words):
-                return False
+        if not self.mirrored():
+            return False
         if any(not machine.on or machine.life.hung or machine.daemon is None for machine in self.machines.values()):
             return False
         return all(self.status(node)["healthy"] for node in NODES)

@@ -49,6 +49,7 @@ FAULTS: dict[str, str] = {
     "continue": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
     "fail disk": f"{_NODE} {_VM}",
     "mend disk": f"{_NODE} {_VM}",
+    "replace disk": f"{_NODE} {_VM}",  # with an empty one
     "fill run": _NODE,
     "free run": _NODE,
     "clock": rf"{_NODE} ([+-]\d+)",

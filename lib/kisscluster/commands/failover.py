@@ -31,9 +31,15 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     elif action.verb == plans.CLEAR:
         call.remove(place.run, f"pending/{action.vm}")
     elif action.verb == plans.AHEAD:
-        call.write(place.state, f"ahead/{action.vm}", "", durable=True)
+        word = kernel.read().get(action.vm)
+        if word is not None and word.only_copy:  # it may have been given up since the heartbeat looked
+            call.write(place.state, f"ahead/{action.vm}", "", durable=True)
     elif action.verb == plans.LEVEL:
         level(call, place, action.vm)
+    elif action.verb == plans.ENDED:
+        word = kernel.read().get(action.vm)
+        if word is not None and not word.primary:  # it may have been promoted since the heartbeat looked
+            call.remove(place.run, f"local/running/{action.vm}")
     elif action.verb == plans.MENDED:
         call.remove(place.state, f"split-brain/{action.vm}")
 

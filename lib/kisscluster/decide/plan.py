@@ -10,14 +10,14 @@ from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here, may_give_up
 
 START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
-ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED = "ask", "release", "clear", "ahead", "level", "mended"
+ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED, ENDED = "ask", "release", "clear", "ahead", "level", "mended", "ended"
 
 
 class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
     start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. ahead: set the mark.
-    release, clear, level, mended: drop the mark claim, pending, ahead, split-brain.
+    release, clear, level, mended, ended: drop the mark claim, pending, ahead, split-brain, running.
     """
 
     verb: str
@@ -47,6 +47,8 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
         out.append(Action(LEVEL, vm.name, "this copy is being resynced from the peer's"))
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
+    if vm.me.running and mine is not None and not mine.primary:
+        out.append(Action(ENDED, vm.name, "nothing runs on a secondary disk"))
     asks = vm.frozen or wanted(decision, vm) and verdict(node, vm).word == CLAIM
     if vm.me.claim and not asks and not vm.handler:
         out.append(Action(RELEASE, vm.name, "nothing is asked of the peer any more"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +72,8 @@ class Side:
         self.state: Resource | None = None
         self.life: Life | None = None
         self.linked_to: Side | None = None
+        self.connection = object()
+        self.outbox: deque[tuple[object, float, Callable[[Side], object]]] = deque()
         self.noticing: Timer | None = None
         self.waiting: list[Callable[[], object]] = []
         self.unacknowledged: dict[int, Callable[[bool], object]] = {}
@@ -163,7 +166,10 @@ class Side:
             return
         if not state.replicating and self.unacknowledged:
             writes, self.unacknowledged = self.unacknowledged, {}
-            for done in writes.values():
+            for number, done in writes.items():
+                if self.content != number and state.disk is not Disk.DISKLESS:  # it was on its way to the peer alone
+                    self.mirror.history.parents[number] = self.content
+                    self.content = number
                 state.write(0)
                 done(True)
         waiting, self.waiting = self.waiting, []
@@ -173,23 +179,33 @@ class Side:
     # The peer
 
     def _send(self, take: Callable[[Side], object]) -> None:
-        """A message on the connection: it arrives as long as both ends hold it; a hole in the path delays it."""
-        link = self.linked_to
-        if link is None:
+        """A message on the connection, in order; a hole in the path delays it, the end of the connection loses it."""
+        if self.linked_to is None:
             return
-        self.mirror.clock.after(self.mirror.pace.message + self.mirror.late(), None, self._arrive, link, take)
+        due = self.mirror.clock.now + self.mirror.pace.message + self.mirror.late()
+        self.outbox.append((self.connection, due, take))
+        self.mirror.clock.after(due - self.mirror.clock.now, None, self._deliver)
 
-    def _arrive(self, link: Side, take: Callable[[Side], object]) -> None:
-        if self.linked_to is not link or link.linked_to is not self:
-            return
-        if not self.mirror.path() or link.life is None or link.life.hung:
-            self.mirror.clock.after(0.05, None, self._arrive, link, take)
-            return
-        take(link)
+    def _deliver(self) -> None:
+        """What is due arrives, as long as both ends hold this connection."""
+        clock = self.mirror.clock
+        while self.outbox:
+            connection, due, take = self.outbox[0]
+            link = self.linked_to
+            if link is None or connection is not self.connection or connection is not link.connection:
+                self.outbox.popleft()
+            elif due > clock.now:
+                return
+            elif not self.mirror.path() or link.life is None or link.life.hung:
+                clock.after(0.05, None, self._deliver)
+                return
+            else:
+                self.outbox.popleft()
+                take(link)
 
-    def joined(self, peer: Side) -> None:
+    def joined(self, peer: Side, connection: object) -> None:
         """The handshake went well on both sides."""
-        self.linked_to, self.told = peer, None
+        self.linked_to, self.connection, self.told = peer, connection, None
         for number in list(self.unacknowledged):
             self._replicate(number)
 
@@ -323,6 +339,8 @@ class Side:
         state, peer = self.state, self.linked_to
         if state is None or state.disk is not Disk.DISKLESS:
             return
+        if peer and (peer.linked_to is not self or peer.state and peer.state.peer_disk is not Disk.DISKLESS):
+            return  # the word that it failed, or that the connection ended, is still on its way
         alone = peer is None or peer.state is None or not state.linked or peer.state.disk is Disk.DISKLESS
         if state.role is Role.PRIMARY and alone:
             if state.exposed != self.meta.current:
@@ -426,8 +444,9 @@ class Mirror:
         hellos = one.state.hello(), two.state.hello()
         effects = one.state.meet(hellos[1]), two.state.meet(hellos[0])
         if one.state.linked and two.state.linked:
-            one.joined(two)
-            two.joined(one)
+            connection = object()
+            one.joined(two, connection)
+            two.joined(one, connection)
         for side, effect in zip((one, two), effects, strict=True):
             side.settle(effect)
         for side in (one, two):

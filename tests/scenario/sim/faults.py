@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Callable
 from itertools import groupby
 
-from tests.lab.standin.model import Conn, Refused
+from tests.lab.standin.model import Conn, Meta, Refused
 from tests.scenario.language import Step
+from tests.scenario.sim.disks import GARBAGE
 from tests.scenario.sim.machine import Machine
 from tests.scenario.sim.stage import PROGRAMS
 from tests.scenario.sim.wires import Port
@@ -142,6 +143,18 @@ def _mend_disk(world: World, node: str, vm: str) -> None:
     side.reattach()
 
 
+def _replace_disk(world: World, node: str, vm: str) -> None:
+    """An empty disk with fresh meta-data (create-md): the peer has everything."""
+    side = world.mirrors[vm].sides[node]
+    if not side.broken:
+        return
+    side.broken, side.content = False, GARBAGE
+    side.meta = Meta()
+    if side.state:
+        side.state.meta = side.meta
+    side.reattach()
+
+
 def _fill(world: World, node: str) -> None:
     world.machines[node].run.full = True
 
@@ -215,7 +228,7 @@ FAULTS: dict[str, Callable[..., None]] = {
     "power off": _power_off, "power on": _power_on, "panic": _panic, "hang": _hang, "wake": _wake,
     "unplug": _carrier(False), "plug": _carrier(True), "drop": _drop, "delay": _delay, "duplicate": _duplicate,
     "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch, "ping address": _ping_address, "kill": _kill,
-    "stop": _stop, "continue": _continue, "fail disk": _fail_disk, "mend disk": _mend_disk, "fill run": _fill,
+    "stop": _stop, "continue": _continue, "fail disk": _fail_disk, "mend disk": _mend_disk, "replace disk": _replace_disk, "fill run": _fill,
     "free run": _free, "clock": _clock, "reboot": _reboot, "type": _type,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
@@ -209,9 +210,10 @@ class Machine:
 
     def failed(self, vm: str) -> None:
         """kc-vm-failed@VM."""
-        self.run.write(f"local/failed/{vm}", "")
-        self.run.remove(f"local/running/{vm}")
-        self.run.flag("wake/failover")
+        with suppress(OSError):
+            self.run.write(f"local/failed/{vm}", "")
+            self.run.remove(f"local/running/{vm}")
+            self.run.flag("wake/failover")
 
     def handler(self, side: Side, name: str, done: Callable[[int], object]) -> None:
         """One of DRBD's handlers, called by the kernel."""

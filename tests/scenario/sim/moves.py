@@ -37,7 +37,7 @@ MOVES: list[Move] = [
     *_both("stop {node} kc-heartbeat", "continue {node} kc-heartbeat"),
     *_both("kill {node} kc-fence-peer web1"),
     *_both("kill {node} qemu web1"),
-    *_both("fail disk {node} web1", "mend disk {node} web1"),
+    *_both("fail disk {node} web1", "replace disk {node} web1"),
     *_both("fill run {node}", "free run {node}"),
     *_both("type {node} kc-standby on", "type {node} kc-standby off"),
     Move("type node1 kc-maintenance on", "type node1 kc-maintenance off"),
@@ -76,7 +76,7 @@ class InForce:
     def _makes_sense(self, line: str, off: set[str]) -> bool:
         if "qemu" in line and self.kills >= MOST_KILLS:
             return False
-        local = not line.startswith(("power on", "unplug", "plug", "drop", "pass", "delay", "mend", "duplicate", "reorder"))
+        local = not line.startswith(("power on", "unplug", "plug", "drop", "pass", "delay", "replace", "duplicate", "reorder"))
         return not (local and any(node in line for node in off))
 
     def repairs(self) -> list[str]:

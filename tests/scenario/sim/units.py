@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,9 @@ class Units:
     def _job(self, verb: str, vm: str, done: Callable[[bool], object]) -> None:
         unit = self.vm[vm]
         unit.waiting.append(done)
-        if verb == "start":
+        if verb == "start" and self.target_stopping:
+            self._done(unit, False)  # a start that conflicts with shutdown.target's job is refused
+        elif verb == "start":
             self._start(vm)
         else:
             self._stop(vm)
@@ -311,7 +314,8 @@ class Units:
     def shut_down(self, done: Callable[[], object]) -> None:
         """A planned leave: first the word, then the guests, the heartbeat last (kc-leave.service)."""
         machine = self.machine
-        machine.run.write("local/leaving", "")
+        with suppress(OSError):
+            machine.run.write("local/leaving", "")
         machine.program(("kc-quorum",), lambda status: self._stop_all(done))
 
     def _stop_all(self, done: Callable[[], object]) -> None:

@@ -9,11 +9,11 @@ from tests.scenario.language import NODES, parse_step
 from tests.scenario.sim import faults
 from tests.scenario.sim.moves import InForce
 from tests.scenario.sim.stage import PROGRAMS
+from tests.scenario.sim.watch import EVERY
 from tests.scenario.sim.world import World
 
 HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
 SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
-BLIND = 1.0  # seconds of the one double fault that cannot be survived without fencing
 
 
 @dataclass
@@ -49,6 +49,7 @@ def disturb(world: World, seed: int, lag: float) -> None:
     rng = world.rng
     rng.seed(seed)
     pace = world.pace
+    world.watch.strict = lag == 0
     if lag > 0:
         pace.spread = 1 + rng.choice((0.0, 3.0, 15.0)) * lag
         pace.sync = rng.choice((0.0, 0.01, 0.5, 2.0)) * lag
@@ -99,51 +100,12 @@ def one(world: World, line: str) -> None:
 
 
 def pass_time(world: World, seconds: float) -> None:
-    """Time passes, and the one fault that excuses two writers is watched for."""
+    """Time passes, and what must come true in time is looked at."""
     end = world.now + seconds
     while world.now < end - 1e-6 and not world.judge.found:
-        world.run(min(0.2, end - world.now))
-        world.blind = world.blind + 0.2 if world.nobody_can_tell() else 0.0
-        if world.blind > BLIND:
-            world.judge.excuse()
+        world.run(min(EVERY, end - world.now))
+        world.watch.look()
     world.run(0)
-
-
-def idle(world: World) -> str:
-    """A guest that could run safely and does not; "" where there is none."""
-    for vm in world.mirrors:
-        if world.judge.excused or any(machine.on and _stopped(world, machine.name, vm) for machine in world.machines.values()):
-            continue
-        if not any(vm in machine.guests for machine in world.machines.values() if machine.on) and could_run(world, vm):
-            return f"{vm} does not run, though it could on {could_run(world, vm)}"
-    return ""
-
-
-def _stopped(world: World, node: str, vm: str) -> bool:
-    machine = world.machines[node]
-    words = [machine.var.read(f"words/stopped/{vm}"), machine.run.read(f"local/stopped/{vm}")]
-    return any((word or "").startswith("yes") for word in words)
-
-
-def could_run(world: World, vm: str) -> str:
-    """The node that knows that it holds the newest data, is listened to, and is not told to keep still; or ""."""
-    mirror = world.mirrors[vm]
-    for node in NODES:
-        machine, side = world.machines[node], mirror.sides[node]
-        if not machine.on or machine.life.hung or machine.units.heartbeat is None or machine.units.heartbeat.paused:
-            continue
-        if machine.run.full or side.broken or side.state is None or side.state.frozen:
-            continue
-        status = world.status(node)
-        if status["decision"] not in ("all", "home") or side.word() is None:
-            continue
-        word, peer = side.word(), world.machines[machine.peer]
-        newest = mirror.history.contains(side.content, mirror.history.acknowledged)
-        apart = machine.var.has(f"ahead/{vm}") and not (peer.on and peer.var.has(f"ahead/{vm}"))
-        home = status["decision"] == "all" or node == "node1"
-        if newest and word and (word.even and home or not word.connected and apart and word.disk == "UpToDate"):
-            return node
-    return ""
 
 
 def heal(world: World, force: InForce) -> None:
@@ -195,8 +157,6 @@ def attempt(world: World, steps: list[tuple[float, str]], seed: int, lag: float,
     force = play(world, steps)
     if not world.judge.found and random_gap:
         pass_time(world, SETTLED)
-        if not world.judge.found and (why := idle(world)):
-            world.violated(why)
     if not world.judge.found:
         heal(world, force)
     if not world.judge.found:

@@ -163,6 +163,8 @@ class Units:
     def _job(self, verb: str, vm: str, done: Callable[[bool], object]) -> None:
         unit = self.vm[vm]
         unit.waiting.append(done)
+        if verb == "stop" and unit.state == "active" and self.machine.clock_task().program == "kc-failover":
+            self.machine.world.watch.stopped_by_us(self.machine, vm)
         if verb == "start" and self.target_stopping:
             self._done(unit, False)  # a start that conflicts with shutdown.target's job is refused
         elif verb == "start":
@@ -189,6 +191,7 @@ class Units:
         unit.starts = [time for time in unit.starts if time > self.clock.now - INTERVAL]
         if len(unit.starts) >= BURST and unit.state == "failed":
             self._done(unit, False)
+            self.machine.failed(vm)
             return
         unit.state, unit.queued = "activating", ""
         if disk.state == "active":

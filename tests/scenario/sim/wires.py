@@ -55,6 +55,10 @@ class Wires:
         """What both nodes' ports add to every packet's way."""
         return sum(self.ports[node, network].delay for node in NODES)
 
+    def both_ways(self, network: str) -> bool:
+        """Could the nodes talk there?"""
+        return all(self.path(NODES[i], NODES[1 - i], network) for i in (0, 1))
+
     def reaches_switch(self, node: str) -> bool:
         """Would a ping be answered?"""
         port = self.ports[node, "production"]

@@ -21,6 +21,7 @@ from tests.scenario.sim.disks import Mirror, Side
 from tests.scenario.sim.disks import Pace as DiskPace
 from tests.scenario.sim.judge import Judge
 from tests.scenario.sim.machine import Machine
+from tests.scenario.sim.watch import Watch
 from tests.scenario.sim.wires import Wires
 
 HOMES = {"web1": "node1", "web2": "node2"}
@@ -62,6 +63,7 @@ class World:
         self.pace = pace(self.rng)
         self.lines: list[tuple[float, str, str]] = []
         self.judge = Judge(self)
+        self.watch = Watch(self)
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
         self.fences = fences or {}  # node: works or broken, which is its fence command, too
@@ -76,7 +78,7 @@ class World:
             self.machines[name] = Machine(self, name, config(name, settings or {}, self.fences), {
                 vm: definition(vm, (vm_settings or {}).get(vm, {})) for vm in vms})
         self.words: dict[tuple[str, str], str] = {}
-        self.started = self.blind = self.stagger = 0.0
+        self.started = self.stagger = 0.0
 
     def fast(self) -> None:
         """For searches: what the datagrams say, without writing and checking them."""
@@ -201,6 +203,10 @@ class World:
         task.resume(None)
         self.interrupted = kept
         return found[0]
+
+    @staticmethod
+    def home(vm: str) -> str:
+        return HOMES[vm]
 
     def all_run(self) -> bool:
         """Does every guest run on exactly one node?"""

@@ -81,7 +81,7 @@ class InForce:
 
     def repairs(self) -> list[str]:
         """What makes everything good, machines first."""
-        return [move.repair for move in sorted(self.moves, key=lambda move: "power" not in move.fault)]
+        return [move.repair for move in sorted(self.moves, key=lambda move: ("disk" in move.fault, "power" not in move.fault))]
 
 
 GAPS = (0.0, 0.01, 0.2, 0.6, 1.0, 1.7, 2.3, 3.1, 3.6, 4.5, 6.0, 9.0, 14.0)

@@ -59,7 +59,7 @@ def disturb(world: World, seed: int, lag: float) -> None:
         pace.boot = rng.choice((2.0, 5.0, 9.0))
         world.wires.lag = rng.choice((0.0, 0.005, 0.3)) * lag
         world.interrupted = rng.choice((0.0, 0.0, 0.02)) * lag
-    world.run(rng.random() * 5)
+    pass_time(world, 0.2 + rng.random() * 5)
 
 
 def play(world: World, steps: list[tuple[float, str]]) -> InForce:
@@ -110,10 +110,11 @@ def pass_time(world: World, seconds: float) -> None:
 
 def heal(world: World, force: InForce) -> None:
     """Everything is repaired; the pair must become healthy by itself."""
+    pass_time(world, 2.0)
     for line in force.repairs():
         if not line.startswith("type"):
+            pass_time(world, 12.0 if line.startswith("replace") else 0.3)  # nobody opens a machine whose peer is booting
             one(world, line)
-            pass_time(world, 0.3)
     _take_back(world)
     end = world.now + HEAL
     while not world.judge.found and not (world.healthy() and world.all_run()):

@@ -28,6 +28,7 @@ class Searcher:
 
     def __init__(self) -> None:
         self.worlds = bases(BASES)
+        moves.corpus()
 
     def attempt(self, steps: Steps, seed: int, lag: float, base: int) -> Found | None:
         found: Found | None = apart(lambda: attempt(self.worlds[base], steps, seed, lag, base))

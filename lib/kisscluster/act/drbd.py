@@ -30,3 +30,12 @@ def outdate(doer: Doer, name: str) -> bool:
     done = disks.status == 0 and all(line.startswith("Outdated") for line in disks.stdout.split()) or doer.dry
     doer.do("drbdadm", "connect", name)
     return done and (doer.dry or bool(disks.stdout.split()))
+
+
+def went_on(doer: Doer, name: str) -> bool:
+    """Did this copy take a write that the peer lacks? Then DRBD has kept the identifier before it, the second field of
+    get-gi (FACTS 0); a resource that is down is asked by its meta-data. What cannot be told counts as yes.
+    """
+    told = doer.look("drbdadm", "get-gi", name)
+    bitmaps = [line.split(":")[1:2] for line in told.stdout.split()]
+    return bool(told.status) or not bitmaps or any(not field or field[0].strip("0") != "" for field in bitmaps)

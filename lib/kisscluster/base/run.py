@@ -96,6 +96,10 @@ class Doer:
             print(f"+ {line}", file=sys.stderr, flush=True)
         return not self.dry
 
+    def look(self, *argv: str) -> Ended:
+        """Run a program that changes nothing, in a dry run, too."""
+        return run(argv, self.timeout)
+
     def do(self, *argv: str, timeout: float | None = None, given: str = "") -> Ended:
         """Run a program that changes something, on its stdin what is given; a dry run takes it for a success."""
         line = shlex.join(argv)

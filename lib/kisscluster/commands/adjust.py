@@ -26,6 +26,10 @@ def work(call: Call) -> int:
         if mine is not None and mine.connection == "StandAlone" and not may_reconnect(node, facts):
             call.talk(f"{vm.name}: StandAlone, and must not be connected now: kc-status says why")
             return Exit.UNSAFE
+        if mine is None and facts.me.ahead and not drbd.went_on(call.doer, vm.name):
+            # the power failed between the mark and the first write (*10): nobody may take it for overtaking (*21)
+            call.talk(f"{vm.name}: no write followed the mark ahead: taking it back")
+            call.remove(place.state, f"ahead/{vm.name}", durable=True)
         ended = drbd.adjust(call.doer, vm.name, fire_again=deaf)
         if ended.status:
             call.talk(f"{vm.name}: drbdadm adjust: {ended.status}: {ended.talk}")

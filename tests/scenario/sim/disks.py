@@ -334,6 +334,20 @@ class Side:
         if not self.broken:
             self.reattach()
 
+    def fail(self) -> None:
+        """The disk below fails: detached; a resync to or from it is over."""
+        assert self.state
+        if self.state.conn in (Conn.SOURCE, Conn.TARGET):
+            self.state.conn = Conn.CONNECTED
+            self._send(lambda peer: peer.no_more_sync())
+        self.settle(self.state.disk_failed())
+
+    def no_more_sync(self) -> None:
+        """The other disk is gone in the middle of a resync."""
+        if self.state and self.state.conn in (Conn.SOURCE, Conn.TARGET):
+            self.state.conn = Conn.CONNECTED
+            self.settle()
+
     def reattach(self) -> None:
         """The disk below is there again [drbd_adm_attach]: its meta-data say how old it is, a living peer mends it."""
         state, peer = self.state, self.linked_to

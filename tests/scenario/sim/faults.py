@@ -133,7 +133,7 @@ def _fail_disk(world: World, node: str, vm: str) -> None:
     side = world.mirrors[vm].sides[node]
     side.broken = True
     if side.state:
-        side.settle(side.state.disk_failed())
+        side.fail()
 
 
 def _mend_disk(world: World, node: str, vm: str) -> None:

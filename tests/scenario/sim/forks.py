@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ def apart(function: Callable[[], Any]) -> Any:
         status = 1
         try:
             os.close(read)
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody waits for an answer any more
             data = pickle.dumps(function())
             with os.fdopen(write, "wb") as stream:
                 stream.write(data)

@@ -194,6 +194,8 @@ class Machine:
                 side.settle(side.need().disconnect())
         elif verb == "connect":
             side.settle(side.need().connect("--discard-my-data" in options))
+        elif verb == "get-gi":
+            return side.meta.identifiers()
         elif verb == "dstate":
             word = side.word()
             return f"{word.disk}/{word.peer_disk}" if word else "Consistent" if side.meta.up_to_date else "Outdated"

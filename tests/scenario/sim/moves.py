@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
+from functools import cache
 
-from tests.scenario.language import NETWORKS, NODES
+from tests.scenario.language import NETWORKS, NODES, load_all
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,47 @@ class InForce:
 GAPS = (0.0, 0.01, 0.2, 0.6, 1.0, 1.7, 2.3, 3.1, 3.6, 4.5, 6.0, 9.0, 14.0)
 
 
+@cache
+def corpus() -> list[list[tuple[float, str]]]:
+    """The faults of the scenario files, at the moments at which they happened there: people chose them well."""
+    known = {line for move in [*MOVES, *RARE] for line in (move.fault, move.repair) if line}
+    out = []
+    for scenario in load_all("simulator"):
+        steps, before = [], 0.0
+        for match in re.finditer(r"^ *(\d+\.\d+)  \w+ +== (.*)$", scenario.timeline, re.MULTILINE):
+            if match[2] in known:
+                steps.append((round(float(match[1]) - before, 2), match[2]))
+                before = float(match[1])
+        if steps:
+            out.append(steps)
+    return out
+
+
+def vary(rng: random.Random, steps: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Something else at other moments: what people did not think of is often near what they did."""
+    force, out = InForce(), []
+    for gap, line in steps:
+        if rng.random() < 0.12:
+            continue
+        if rng.random() < 0.25:
+            gap = rng.choice(GAPS)
+        elif rng.random() < 0.6:
+            gap = max(0.0, gap + rng.uniform(-1, 1) * rng.choice((0.05, 0.5, 2.0)))
+        possible = force.possible([*MOVES, *RARE])
+        if rng.random() < 0.15:
+            line = rng.choice(possible)
+        if line in possible:
+            out.append((round(gap, 3), line))
+            force.after(line)
+    if not out or rng.random() < 0.4:
+        out.append((round(rng.choice(GAPS), 3), rng.choice(force.possible(MOVES))))
+    return out
+
+
 def draw(rng: random.Random, most: int) -> list[tuple[float, str]]:
     """A random sequence of faults and repairs, with the seconds before each."""
+    if rng.random() < 0.6:
+        return vary(rng, rng.choice(corpus()))
     force, out = InForce(), []
     for _ in range(rng.randint(1, most)):
         pool = MOVES if rng.random() < 0.95 else RARE

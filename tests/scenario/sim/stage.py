@@ -63,6 +63,9 @@ def here() -> Machine:
 class Hand(Doer):
     """The door to other programs."""
 
+    def look(self, *argv: str) -> Ended:
+        return here().execute(argv, self.timeout)
+
     def do(self, *argv: str, timeout: float | None = None, given: str = "") -> Ended:
         if not self.say(" ".join(argv)):
             return Ended(0, "", "")

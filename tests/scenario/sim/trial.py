@@ -55,6 +55,7 @@ def disturb(world: World, seed: int, lag: float) -> None:
         pace.sync = rng.choice((0.0, 0.01, 0.5, 2.0)) * lag
         pace.disks.notice = (0.6, 2.5)
         pace.disks.seek = (0.1, 1.2)
+        pace.disks.message = rng.choice((0.0005, 0.0005, 0.3))
         pace.disks.resync = rng.choice((0.1, 1.0, 6.0))
         pace.boot = rng.choice((2.0, 5.0, 9.0))
         world.wires.lag = rng.choice((0.0, 0.005, 0.3)) * lag

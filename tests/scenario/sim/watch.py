@@ -15,7 +15,7 @@ BLIND = 1.0  # seconds of the one double fault that cannot be survived without f
 IDLE = 4.0  # seconds in which a guest starts that could, and everybody knows it
 FROZEN = 12.0  # seconds in which writes go on when the peer is there to give its word; a lost handler is noticed after 6
 STOPPING = 60.0  # seconds after which a guest that ignores its stop_timeout of one second is surely gone
-LATE = 1.5  # seconds that a decision to stop may lag behind what was true
+LATE = 3.5  # seconds that a decision to stop may lag behind what was true
 
 
 class Watch:

@@ -38,9 +38,11 @@ MUTANTS = [
         '    first, links = Links.parse(run.read("links") or ""), Links.parse(run.read("links") or "")\n'
         "    if first is not None and links is not None:\n"
         "        links = links._replace(storage=first.storage, production=first.production)\n"),)),
-    Mutant("02-pings-from-before-the-silence", "a ping sent before the silence counts", ((
-        "see/heart.py", "        return fresh and (self.silent_since is None or len(self.confirmed) >= 2)\n",
-        "        return fresh\n"),)),
+    Mutant("02-pings-from-before-the-silence", "a ping sent before the silence counts (and no ping of the peer is a trace)", (
+        ("see/heart.py", "        return fresh and (self.silent_since is None or len(self.confirmed) >= 2)\n",
+         "        return fresh\n"),
+        ("see/heart.py", "        return self.machine.within(now, self.times.deadtime) or self.drbd_connected\n",
+         "        return self.drbd_connected\n"))),
     Mutant("03-no-quorum-stops-guests", "without quorum guests are stopped", (
         ("decide/quorum.py", 'return Decision(HOLD, "no quorum', 'return Decision(NONE, "no quorum'),
         ("decide/rules.py", "    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit"
@@ -53,13 +55,14 @@ MUTANTS = [
     Mutant("06-give-up-what-the-peer-cannot-take", "a guest is given up whatever its copies are", ((
         "decide/rules.py", "    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit"
         " and not node.conflict\n", "    return node.alive\n"),)),
-    Mutant("07-even-by-one-word", "our own word is enough for even", ((
-        "decide/marks.py", "    if me.drbd.even and peer.drbd is not None and peer.drbd.even:\n", "    if me.drbd.even:\n"),)),
+    Mutant("07-even-by-one-word", "our own word is enough for even", (
+        ("decide/marks.py", "    if me.drbd.even and peer.drbd is not None and peer.drbd.even:\n", "    if me.drbd.even:\n"),
+        ("decide/marks.py", " or spoils(me.drbd) or spoils(last.drbd):", " or spoils(me.drbd):"))),
     Mutant("08-even-while-one-is-ahead", "even is set while one is still ahead", ((
         "decide/marks.py", "    if me.ahead or last.ahead or me.yields", "    if me.yields"),)),
     Mutant("09-doubt-after-a-whole-deadtime", "the doubt begins as late as a takeover", (
         ("see/heart.py", "        if now - heard > self.times.deadtime / 2:\n            self.unbroken = False\n",
-         "        if now - heard > self.times.deadtime:\n            self.unbroken = False\n"),)),
+         "        if now - heard > self.times.deadtime * 2:\n            self.unbroken = False\n"),)),
     Mutant("10-ahead-is-written-afterwards", "the mark ahead comes after the first write", ((
         "commands/common.py", '    fresh = call.write(place.state, f"ahead/{vm.name}", "", durable=True)\n', "    return True\n"),)),
     Mutant("12-claim-against-a-primary", "who hears primary or ahead claims all the same", (
@@ -86,8 +89,10 @@ MUTANTS = [
         "decide/plan.py", "not vm.handler and vm.drbd_age >= patience:", "not vm.handler and vm.drbd_age >= 1e9:"),)),
     Mutant("19-who-is-ahead-asks-nobody", "a node that is ahead starts without a new word of its living peer", ((
         "decide/promote.py", "    if heard and may_go_alone(node, vm):\n", "    if may_go_alone(node, vm):\n"),)),
-    Mutant("20-a-word-for-a-broken-disk", "a node yields to a primary whose disk has failed", ((
-        "decide/marks.py", '    good = peer.drbd is None or peer.drbd.disk in ("UpToDate", "Consistent")\n', "    good = True\n"),)),
+    Mutant("20-a-word-for-a-broken-disk", "a node yields to a primary whose disk has failed, and is not ahead of it", (
+        ("decide/marks.py", '    good = peer.drbd is None or peer.drbd.disk in ("UpToDate", "Consistent")\n', "    good = True\n"),
+        ("decide/words.py", 'return self.running_alone or failed and "Primary" in (self.role, self.peer_role)',
+         "return self.running_alone"))),
     Mutant("30-outdate-without-disconnecting", "outdate without disconnecting first, its exit status believed", (
         ("act/drbd.py", '    doer.do("drbdadm", "disconnect", "--force", name)\n    doer.do("drbdadm", "outdate", name)\n',
          '    return doer.do("drbdadm", "outdate", name).status == 0\n'),)),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
-from tests.scenario.language import parse_step
+from tests.scenario.language import FOLDER, parse_step
+from tests.scenario.language import load as load_file
+from tests.scenario.sim.play import Play
 from tests.scenario.sim.trial import Found, attempt, healthy
 
 
@@ -27,9 +30,21 @@ def load(path: Path) -> Found:
     return Found("", steps, base, seed, lag)
 
 
+def _holds(name: str) -> bool:
+    try:
+        Play(load_file(FOLDER / f"{name}.scenario")).run()
+    except AssertionError as failed:
+        print(str(failed).splitlines()[0])
+        return False
+    return True
+
+
 def main() -> int:
     ended = 0
     for name in sys.argv[1:]:
+        if match := re.search("^scenario: (.*)$", Path(name).read_text(), re.MULTILINE):
+            ended |= not _holds(match[1])
+            continue
         run = load(Path(name))
         found = attempt(healthy(run.base), run.steps, run.seed, run.lag, run.base)
         print(f"{Path(name).stem}: {found.what if found else 'nothing is broken'}")

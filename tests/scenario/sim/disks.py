@@ -68,6 +68,7 @@ class Side:
         self.mirror, self.node = mirror, node
         self.meta = Meta(current=0x1000, consistent=True, up_to_date=True)
         self.content = 0
+        self.outdated = -99.0  # when it last was
         self.broken = False  # the disk below answers with errors
         self.state: Resource | None = None
         self.life: Life | None = None
@@ -131,6 +132,8 @@ class Side:
         state = self.state
         if state is None:
             return
+        if state.disk is Disk.OUTDATED:
+            self.outdated = self.mirror.clock.now
         told = (state.role, state.disk)
         if self.linked_to and told != self.told:
             self.told = told

@@ -1,7 +1,7 @@
 """The two rules that bound every decision (give up, go alone), and where one VM belongs."""
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.quorum import ALL, HOLD, HOME, NONE
+from kisscluster.decide.quorum import ALL, HOLD, NONE
 
 
 def may_give_up(node: NodeFacts, vm: VmFacts) -> bool:

@@ -29,7 +29,8 @@ def pair(node: NodeFacts, decision: Decision) -> list[Wrong]:
     if node.maintenance:
         out.append(Wrong("pair", "maintenance is on", "kc-maintenance off"))
     if node.fence != node.me_fence:
-        out.append(Wrong("pair", "only one of the nodes has a fence command: that protects nothing; set it for both or for none"))
+        text = "only one of the nodes has a fence command: that protects nothing; set it for both or for none"
+        out.append(Wrong("pair", text))
     if node.me.standby:
         out.append(Wrong("pair", "this node is in standby", "kc-standby off"))
     return out
@@ -110,7 +111,7 @@ def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
 
 def _split_brain(vm: VmFacts) -> list[Wrong]:
     mark = f"rm -f {state_dir(vm.name, 'split-brain')}"
-    # maintenance, or the tick would start the guest again and set the mark; and not kc-vm-stop, which stops the good copy's too
+    # maintenance, or the tick would start the guest again and set the mark; kc-vm-stop stops the good copy's too
     discard = f"kc-maintenance on; systemctl stop kc-vm@{vm.name}; drbdadm secondary {vm.name}"
     return [
         Wrong(

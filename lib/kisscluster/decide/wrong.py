@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.quorum import Decision
-from kisscluster.decide.rules import may_go_alone
+from kisscluster.decide.rules import may_go_alone, only_by_failure
+from kisscluster.decide.words import BAD
 
 
 class Wrong(NamedTuple):
@@ -56,6 +57,8 @@ def accept_loss(vm: VmFacts) -> str:
 
 
 def _waits_for_a_human(node: NodeFacts, vm: VmFacts, text: str) -> Wrong:
+    if vm.me.drbd is not None and vm.me.drbd.disk in BAD:
+        return Wrong(vm.name, f"{text}its disk here has failed: the peer's copy is needed")
     if not node.dead:
         return Wrong(vm.name, f"{text}the peer may be running it; once it is off for sure", "kc-fence --confirm")
     return Wrong(vm.name, f"{text}switch the peer on, or accept the loss of what it wrote", accept_loss(vm))
@@ -83,6 +86,9 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     if drbd is not None and not drbd.connected and not vm.primary and _alone(node):
         text = f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale: "
         return _waits_for_a_human(node, vm, text)
+    if drbd is not None and drbd.peer_disk in BAD and vm.peer.ahead and only_by_failure(vm):
+        text = "not running: the peer's disk failed with data that is not here; mend it, or accept the loss of that"
+        return Wrong(vm.name, text, accept_loss(vm))
     return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
 
 

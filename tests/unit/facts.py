@@ -32,5 +32,6 @@ def copy(line: str | None = None, **marks: bool) -> Copy:
 
 
 def vm(line: str | None = EVEN, peer: Copy | None = None, at_home: bool = True, **changes: Any) -> VmFacts:
-    marks = {name: changes.pop(name) for name in ("even", "yields", "claim", "ahead", "running", "failed", "off") if name in changes}
+    kinds = ("even", "yields", "claim", "ahead", "running", "failed", "off")
+    marks = {name: changes.pop(name) for name in kinds if name in changes}
     return VmFacts("web1", at_home, copy(line, **marks), peer or Copy(), **changes)

@@ -10,6 +10,8 @@ from kisscluster.decide.rules import belongs_here, may_give_up, may_go_alone, ov
 from tests.unit import facts as f
 from tests.unit.facts import copy, node, vm
 
+FAILED = "Connected Secondary/Secondary Diskless/UpToDate r"
+PEER_FAILED = "Connected Secondary/Secondary UpToDate/Diskless r"
 BROKEN = Links(storage=False, production=False, trace=False, unbroken=False)
 
 
@@ -73,6 +75,13 @@ def test_belongs(word: str, what: VmFacts, yes: bool) -> None:
     (node(), vm(f.APART, ahead=True), promote.CLAIM),                      # what the living peer does is not known
     (node(), vm(f.APART, copy(f.APART), ahead=True), promote.GO_ALONE),
     (node(), vm(f.APART, copy(f.ALONE, ahead=True), ahead=True), promote.REFUSE),
+    # beside a failed disk the kernel compares nothing: a copy of last week is UpToDate there
+    (node(), vm(PEER_FAILED, copy(FAILED, ahead=True)), promote.WAIT),
+    (node(), vm(PEER_FAILED), promote.WAIT),                               # is it? it has not said yet
+    (node(), vm(PEER_FAILED, copy(FAILED)), promote.GO),                   # it failed while both were the same
+    (node(), vm(PEER_FAILED, copy(FAILED, ahead=True), ahead=True), promote.GO),
+    (node(), vm(FAILED, copy(PEER_FAILED), ahead=True), promote.WAIT),
+    (node(), vm(FAILED, copy(PEER_FAILED, ahead=True)), promote.GO),
 ])
 def test_promotion(where: NodeFacts, what: VmFacts, word: str) -> None:
     assert verdict(where, what).word == word

@@ -2,22 +2,14 @@
 
 import os
 import re
-import sys
 import zlib
-from types import ModuleType
 from typing import NamedTuple
+
+from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
+from configobj.validate import Validator, VdtValueError
 
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.state import is_vm_name
-
-# configobj imports it for its doctests alone, and it imports a fifth of all that a command needs
-sys.modules.setdefault("pprint", ModuleType("pprint")).__dict__.setdefault("pprint", print)
-
-from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values  # noqa: E402
-from configobj.validate import Validator, VdtValueError  # noqa: E402
-
-if not hasattr(sys.modules["pprint"], "pformat"):
-    del sys.modules["pprint"]
 
 # key: (configobj's check, what a person should have written)
 CLUSTER = {

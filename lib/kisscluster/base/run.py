@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -29,55 +29,32 @@ def environment() -> dict[str, str]:
 
 
 def run(argv: Sequence[str], timeout: float, given: str = "") -> Ended:
-    """Run a program to its end, at most `timeout` seconds; never raises for the program's own failures.
+    """Run a program to its end, at most `timeout` seconds; never raises for the program's own failures."""
+    import subprocess  # most calls of kc-quorum and kc-fence-peer run nothing
 
-    Not by subprocess: its import takes as long as some of the programs, and a failover waits for it thrice. What
-    is said goes to memory, not through a pipe: that ends only when the last grandchild that has it open does.
-    """
-    files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr")]
-    try:
-        os.pwrite(files[0], given.encode(), 0)
-        status = _status(argv, files, timeout)
-        out, err = (_said(fd) for fd in files[1:])
-    except OSError as error:
-        return Ended(127, "", f"{argv[0]}: {error.strerror}")
-    finally:
-        for fd in files:
-            os.close(fd)
-    return Ended(124, "", f"{argv[0]}: did not end within {timeout:g} s") if status is None else Ended(status, out, err)
-
-
-def _status(argv: Sequence[str], files: list[int], timeout: float) -> int | None:
-    """None when it did not end in time."""
-    import select
-    import signal
-
-    pid = os.posix_spawn(
-        _found(argv[0]),
-        list(argv),
-        environment(),
-        file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(files)],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores
-    )
-    ended = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(ended, select.POLLIN)
-    in_time = poll.poll(timeout * 1000)
-    if not in_time:
-        os.kill(pid, signal.SIGKILL)
-    os.close(ended)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return None if not in_time else code if code >= 0 else 128 - code
+    with _memory("stdin") as stdin, _memory("stdout") as stdout, _memory("stderr") as stderr:
+        stdin.write(given)
+        stdin.seek(0)
+        try:
+            done = subprocess.run(
+                argv, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, env=environment(), check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Ended(124, "", f"{argv[0]}: did not end within {timeout:g} s")
+        except OSError as error:
+            return Ended(127, "", f"{argv[0]}: {error.strerror}")
+        status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        return Ended(status, _said(stdout), _said(stderr))
 
 
-def _found(program: str) -> str:
-    """Where PATH has it; posix_spawnp(3) would look in our own PATH, which may lack the system's."""
-    places = [f"{folder}/{program}" for folder in environment()["PATH"].split(":")] if "/" not in program else []
-    return next((place for place in places if os.access(place, os.X_OK)), program)
+def _memory(name: str) -> TextIO:
+    """A file in memory instead of a pipe, which ends only when the last grandchild that has it open does."""
+    return open(os.memfd_create(name), "w+", encoding="utf-8", errors="replace")
 
 
-def _said(fd: int) -> str:
-    return os.pread(fd, os.fstat(fd).st_size, 0).decode("utf-8", "replace")
+def _said(stream: TextIO) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 class Doer:

@@ -44,7 +44,8 @@ def elsewhere(call: Call, place: Place, vm: Vm) -> int:
     end = time.monotonic() + call.timeout
     while not call.dry and not (facts := facts_of(place, vm)[1]).peer.running:
         if facts.peer.failed or facts.peer.off:
-            call.talk(f"{vm.name} ended on {place.config.peer.name} and stays down until you type there: kc-vm-start {vm.name}")
+            there = place.config.peer.name
+            call.talk(f"{vm.name} ended on {there} and stays down until you type there: kc-vm-start {vm.name}")
             return Exit.NO
         if time.monotonic() > end:
             call.talk(f"{vm.name} did not start on {place.config.peer.name} yet: kc-status says why")

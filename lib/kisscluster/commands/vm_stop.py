@@ -133,8 +133,8 @@ def person(call: Call, place: Place, vm: Vm) -> int:
         if done.status:
             call.talk(f"{vm.name}: {done.talk}")
     end = time.monotonic() + call.timeout
-    # whoever ran it when it died does not run it now
-    while not call.dry and (facts.me.running or facts.peer.running and node.alive):
+    # whoever ran it when it died does not run it now; whoever is merely silent may
+    while not call.dry and (facts.me.running or facts.peer.running and not node.dead):
         if time.monotonic() > end:
             return Exit.TIMEOUT
         time.sleep(PAUSE)

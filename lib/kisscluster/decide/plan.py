@@ -89,9 +89,7 @@ def orphan(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
 
 def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
-    return not vm.down and (
-        decision.word == HOLD or decision.word != NONE and not (node.alive and vm.peer.running)
-    )
+    return not vm.down and (decision.word == HOLD or decision.word != NONE and not (node.alive and vm.peer.running))
 
 
 def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:

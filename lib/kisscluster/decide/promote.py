@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.rules import may_go_alone
+from kisscluster.decide.rules import may_go_alone, only_by_failure
 
 DONE, REFUSE, GO, GO_ALONE, CLAIM, STALE_COPY, WAIT = (
     "done",
@@ -30,13 +30,16 @@ def verdict(node: NodeFacts, vm: VmFacts) -> Verdict:
         return Verdict(WAIT, node.stale or "the heartbeat is starting, or this node stood still a moment ago")
     if drbd is None:
         return Verdict(WAIT, "its DRBD resource is not up here")
-    if drbd.connected:
-        return (
-            Verdict(REFUSE, "the peer is primary")
-            if vm.peer_primary
-            else Verdict(GO, "connected, the peer is secondary")
-        )
-    return _apart(node, vm, drbd.disk)
+    return _together(vm) if drbd.connected else _apart(node, vm, drbd.disk)
+
+
+def _together(vm: VmFacts) -> Verdict:
+    if vm.peer_primary:
+        return Verdict(REFUSE, "the peer is primary")
+    if only_by_failure(vm):
+        why = "data that no other has" if vm.peer.drbd is not None else "what the peer has not told yet"
+        return Verdict(WAIT, f"a disk failed with {why}")
+    return Verdict(GO, "connected, the peer is secondary")
 
 
 def _apart(node: NodeFacts, vm: VmFacts, disk: str) -> Verdict:

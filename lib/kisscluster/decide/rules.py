@@ -1,7 +1,8 @@
 """The two rules that bound every decision (give up, go alone), and where one VM belongs."""
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.quorum import ALL, HOLD, HOME, NONE
+from kisscluster.decide.quorum import ALL, HOLD, NONE
+from kisscluster.decide.words import BAD
 
 
 def may_give_up(node: NodeFacts, vm: VmFacts) -> bool:
@@ -29,6 +30,17 @@ def may_go_alone(node: NodeFacts, vm: VmFacts) -> bool:
 def overtaken(node: NodeFacts, vm: VmFacts) -> bool:
     """The peer went on without us: what we hold frozen must never be written."""
     return node.alive and vm.peer.ahead and not vm.me.ahead
+
+
+def only_by_failure(vm: VmFacts) -> bool:
+    """Beside a failed disk the kernel compares nothing and calls any copy good: is it, by what both nodes say (*25)?"""
+    drbd = vm.me.drbd
+    if drbd is None or not drbd.connected:
+        return False
+    unknown = vm.peer.drbd is None
+    if drbd.peer_disk in BAD:
+        return not vm.me.ahead and (unknown or vm.peer.ahead)
+    return drbd.disk in BAD and (unknown or vm.me.ahead and not vm.peer.ahead)
 
 
 def belongs_here(word: str, vm: VmFacts) -> bool:

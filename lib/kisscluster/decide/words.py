@@ -45,6 +45,7 @@ DISKS = (
     "Consistent",
     "UpToDate",
 )
+BAD = ("Diskless", "Failed")
 _LINE = re.compile(r"([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([rs])")
 
 
@@ -114,5 +115,5 @@ class Drbd(NamedTuple):
     @property
     def only_copy(self) -> bool:
         """What a guest writes is on this disk and not on the peer's: it is away, or its disk has failed (*20)."""
-        failed = self.connected and self.disk == "UpToDate" and self.peer_disk in ("Diskless", "Failed")
+        failed = self.connected and self.disk == "UpToDate" and self.peer_disk in BAD
         return self.running_alone or failed and "Primary" in (self.role, self.peer_role)

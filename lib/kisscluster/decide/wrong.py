@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.quorum import Decision
-from kisscluster.decide.rules import may_go_alone
+from kisscluster.decide.rules import may_go_alone, only_by_failure
+from kisscluster.decide.words import BAD
 
 
 class Wrong(NamedTuple):
@@ -29,7 +30,8 @@ def pair(node: NodeFacts, decision: Decision) -> list[Wrong]:
     if node.maintenance:
         out.append(Wrong("pair", "maintenance is on", "kc-maintenance off"))
     if node.fence != node.me_fence:
-        out.append(Wrong("pair", "only one of the nodes has a fence command: that protects nothing; set it for both or for none"))
+        text = "only one of the nodes has a fence command: that protects nothing; set it for both or for none"
+        out.append(Wrong("pair", text))
     if node.me.standby:
         out.append(Wrong("pair", "this node is in standby", "kc-standby off"))
     return out
@@ -55,6 +57,8 @@ def accept_loss(vm: VmFacts) -> str:
 
 
 def _waits_for_a_human(node: NodeFacts, vm: VmFacts, text: str) -> Wrong:
+    if vm.me.drbd is not None and vm.me.drbd.disk in BAD:
+        return Wrong(vm.name, f"{text}its disk here has failed: the peer's copy is needed")
     if not node.dead:
         return Wrong(vm.name, f"{text}the peer may be running it; once it is off for sure", "kc-fence --confirm")
     return Wrong(vm.name, f"{text}switch the peer on, or accept the loss of what it wrote", accept_loss(vm))
@@ -82,6 +86,9 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     if drbd is not None and not drbd.connected and not vm.primary and _alone(node):
         text = f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale: "
         return _waits_for_a_human(node, vm, text)
+    if drbd is not None and drbd.peer_disk in BAD and vm.peer.ahead and only_by_failure(vm):
+        text = "not running: the peer's disk failed with data that is not here; mend it, or accept the loss of that"
+        return Wrong(vm.name, text, accept_loss(vm))
     return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
 
 
@@ -110,7 +117,7 @@ def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
 
 def _split_brain(vm: VmFacts) -> list[Wrong]:
     mark = f"rm -f {state_dir(vm.name, 'split-brain')}"
-    # maintenance, or the tick would start the guest again and set the mark; and not kc-vm-stop, which stops the good copy's too
+    # maintenance, or the tick would start the guest again and set the mark; kc-vm-stop stops the good copy's too
     discard = f"kc-maintenance on; systemctl stop kc-vm@{vm.name}; drbdadm secondary {vm.name}"
     return [
         Wrong(

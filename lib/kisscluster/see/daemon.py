@@ -120,7 +120,7 @@ class Daemon:
         self._complain(now)
 
     def _wake_for_fitness(self, now: float, changed: set[str]) -> None:
-        """The peer waits for our word that we are fit, or no longer; and who waits until that has lasted is woken then."""
+        """The peer waits for our word that we are fit, or no longer; who waits until that has lasted is woken then."""
         up = [network for network in NETWORKS if self.heart.up(now, network)]
         lan = self.heart.ping_up(now) or "production" in up
         if up and lan != self.lan or "links" in changed and len(up) == len(NETWORKS):

@@ -92,7 +92,7 @@ class Heart:
         return self._listen(said, echo)
 
     def _spoken(self, now: float, echoed: float) -> None:
-        """What the peer says proves that it heard us when we sent what it echoes: who is mute still hears it, and is dead to it (*9)."""
+        """The peer heard us when we sent what it echoes, no later: who is mute still hears it, but is dead to it."""
         self.spoken = max(self.spoken, echoed)
         if now - echoed < self.times.deadtime / 2:
             self.unbroken = True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kisscluster.commands.common import place_of
 from kisscluster.decide.facts import Links
 from kisscluster.decide.quorum import decide
-from tests.scenario.language import NODES, Condition, Scenario, Step
-from tests.scenario.sim import faults, stage
+from kisscluster.see.files import Place, node_facts
+from tests.scenario.language import Condition, Scenario, Step
+from tests.scenario.sim import faults
 from tests.scenario.sim.world import World
 
 GRID = 0.05  # seconds between two looks at what must always or never be true
@@ -108,7 +110,7 @@ def _mark(world: World, vm: str, mark: str, node: str) -> bool:
 
 
 def _decides(world: World, node: str, word: str) -> bool:
-    return ask(world, node, lambda place: decide(stage.files.node_facts(place)).word) == word
+    return ask(world, node, lambda place: decide(node_facts(place)).word) == word
 
 
 def _sees(world: World, node: str, facts: str) -> bool:
@@ -125,11 +127,11 @@ def _says(world: World, node: str, text: str) -> bool:
     return text in "\n".join([facts["reason"], *problems, *(str(row) for row in facts["vms"])])
 
 
-def ask(world: World, node: str, question: Callable[[stage.files.Place], str]) -> str:
+def ask(world: World, node: str, question: Callable[[Place], str]) -> str:
     """What a command on that node would find."""
     if not world.machines[node].on or world.machines[node].life.hung:
         return ""
-    return world.inside(node, lambda call: question(stage.common.place_of(call)))
+    return str(world.inside(node, lambda call: question(place_of(call))))
 
 
 CONDITIONS: dict[str, Callable[..., bool]] = {
@@ -138,5 +140,3 @@ CONDITIONS: dict[str, Callable[..., bool]] = {
     "resets": lambda world, node: world.machines[node].resets > 0,
     "off": lambda world, node: not world.machines[node].on,
 }
-
-__all__ = ["NODES", "Failed", "Play"]

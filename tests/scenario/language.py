@@ -7,15 +7,14 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kisscluster.decide.quorum import FACTS
+
 FOLDER = Path(__file__).parent.parent / "scenarios"
 WORLDS = ("simulator", "container", "virtual")
 NODES, NETWORKS, VMS = ("node1", "node2"), ("production", "storage"), ("web1", "web2")
 HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1", "vm web2", "fence")
 SURVIVED = ("yes", "no", "a human decides")
 FENCES = ("works", "broken")
-# the words of `kc-quorum --what-if`, as they stand in the file `links`
-FACTS = {"storage": "up down", "production": "up down", "ping": "up down", "trace": "up down",
-         "unbroken": "yes no", "steady": "yes no", "starting": "yes no"}
 TIMELINE = "timeline:"
 
 _NODE, _NET, _VM = r"(node[12])", r"(production|storage)", r"(web[12])"
@@ -100,7 +99,7 @@ class Condition:
 def _check_facts(text: str) -> None:
     for part in text.split(","):
         name, _, value = part.partition("=")
-        if value not in FACTS.get(name, "").split():
+        if value not in FACTS.get(name, ()):
             raise Mistake(f"{part!r}: expected one of {', '.join(FACTS)} and its value")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kisscluster.commands.common import place_of
-from kisscluster.decide.facts import Links
-from kisscluster.decide.quorum import decide
+from kisscluster.decide.facts import Links, NodeFacts
+from kisscluster.decide.quorum import FACTS, decide
 from kisscluster.see.files import Place, node_facts
 from tests.scenario.language import Condition, Scenario, Step
 from tests.scenario.sim import faults
@@ -115,8 +115,16 @@ def _decides(world: World, node: str, word: str) -> bool:
 
 def _sees(world: World, node: str, facts: str) -> bool:
     machine = world.machines[node]
-    links = Links.parse(machine.run.read("links") or "") if machine.on else None
-    return links is not None and set(facts.split(",")) <= set(str(links).split())
+    if not machine.on or Links.parse(machine.run.peek("links") or "") is None:
+        return False
+    told = world.inside(node, lambda call: seen(node_facts(place_of(call))))
+    return all(told[name] == value for name, _, value in (part.partition("=") for part in facts.split(",")))
+
+
+def seen(facts: NodeFacts) -> dict[str, str]:
+    """Every fact that `kc-quorum --what-if` could suppose, as it is."""
+    known = {**facts._asdict(), **facts.me._asdict(), **facts.links._asdict(), "peer.fit": facts.peer.fit}
+    return {name: values[0] if known[name] else values[1] for name, values in FACTS.items()}
 
 
 def _says(world: World, node: str, text: str) -> bool:

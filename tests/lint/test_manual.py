@@ -10,6 +10,7 @@ import pytest
 
 from kisscluster.base import config
 from kisscluster.base.exits import MEANING, Exit
+from kisscluster.decide.quorum import FACTS
 from tests.lint.project import COMMANDS, MODULES, PAGES, ROOT, lint, section, text, tool
 
 OVERVIEWS = ["kisscluster.7", "kisscluster.conf.5", "kisscluster-vm.5", "kisscluster-state.5"]
@@ -140,6 +141,14 @@ def test_help_and_page_name_the_same_timeout(command: str) -> None:
     shown = re.search(r"\(default ([\d.]+)\)", lint(ROOT / "bin" / command, "--help"))
     told = re.search(r"^\.It Fl -timeout .*?^Default: ([\d.]+)\.$", text(man(command)), re.M | re.S)
     assert shown and told and shown[1] == told[1]
+
+
+def test_facts_to_be_supposed_are_documented() -> None:
+    (supposed,) = re.findall(r"^\.It Fl -what-if .*?(?=^\.It )", section(man("kc-quorum"), "OPTIONS"), re.M | re.S)
+    words = {word for line in re.findall(r"^\.Cm (.+)", supposed, re.M) for word in re.findall(r"\w[\w.]*", line)}
+    assert words == {*FACTS, *(value for values in FACTS.values() for value in values)}
+    (row,) = re.findall(r"^\| kc-quorum \|.*--what-if.*", text("docs/design.md"), re.M)
+    assert not {name for name in FACTS if not re.search(rf"[ ,]{re.escape(name)}[ ,]", row)}
 
 
 def test_every_environment_variable_is_documented() -> None:

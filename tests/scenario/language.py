@@ -7,18 +7,14 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kisscluster.decide.quorum import FACTS
+
 FOLDER = Path(__file__).parent.parent / "scenarios"
 WORLDS = ("simulator", "container", "virtual")
 NODES, NETWORKS, VMS = ("node1", "node2"), ("production", "storage"), ("web1", "web2")
 HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1", "vm web2", "fence")
 SURVIVED = ("yes", "no", "a human decides")
 FENCES = ("works", "broken")
-DECISIONS = ("all", "home", "none", "hold")
-PROCESSES = ("kc-heartbeat", "kc-fence-peer", "qemu")
-MARKS = ("ahead", "even", "yields", "claim", "pending")
-# the words of `kc-quorum --what-if`, as they stand in the file `links`
-FACTS = {"storage": "up down", "production": "up down", "ping": "up down", "trace": "up down",
-         "unbroken": "yes no", "steady": "yes no", "starting": "yes no"}
 TIMELINE = "timeline:"
 
 _NODE, _NET, _VM = r"(node[12])", r"(production|storage)", r"(web[12])"
@@ -61,8 +57,8 @@ CONDITIONS: dict[str, str] = {
     "healthy": "healthy",
     "runs": rf"{_VM} runs on (node1|node2|both|one|none)",
     "frozen": rf"{_VM} is frozen on {_NODE}",
-    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|UpToDate|Consistent|Outdated|"
-            rf"Inconsistent|Diskless) on {_NODE}",
+    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|"
+            rf"UpToDate|Consistent|Outdated|Inconsistent|Diskless) on {_NODE}",
     "mark": rf"{_VM} is (ahead|even|yielded|claimed|pending) on {_NODE}",
     "decides": rf"{_NODE} decides (all|home|none|hold)",
     "sees": rf"{_NODE} sees (\S+)",
@@ -103,7 +99,7 @@ class Condition:
 def _check_facts(text: str) -> None:
     for part in text.split(","):
         name, _, value = part.partition("=")
-        if value not in FACTS.get(name, "").split():
+        if value not in FACTS.get(name, ()):
             raise Mistake(f"{part!r}: expected one of {', '.join(FACTS)} and its value")
 
 
@@ -150,12 +146,6 @@ class Scenario:
         """`fence: node1 node2=broken`: the nodes that have a fence command, and whether it works."""
         words = [word.partition("=") for word in self.header.get("fence", "").split()]
         return {node: state if equals else "works" for node, equals, state in words}
-
-    def __str__(self) -> str:
-        """The file, as this module would write it."""
-        lines = [f"{key}: {self.header[key]}" for key in HEADER if key in self.header]
-        lines += [f"not in {world}: {why}" for world, why in self.left_out.items()]
-        return "\n".join([*lines, "", *map(str, self.steps), "", TIMELINE, self.timeline.rstrip(), ""])
 
 
 def parse(name: str, text: str) -> Scenario:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kisscluster.decide.facts import NodeFacts
+from kisscluster.decide.quorum import FACTS, what_if
 from tests.scenario.language import FOLDER, Mistake, Scenario, load, load_all, parse, parse_step
-from tests.scenario.sim.play import Play
+from tests.scenario.sim.play import Play, seen
 
 
 @pytest.mark.parametrize("scenario", load_all("simulator"), ids=lambda scenario: scenario.name)
@@ -33,3 +35,11 @@ def test_a_mistake_names_its_line() -> None:
     text = "title: x\ngroup: x\nhappens: x\nadmin: x\nsurvived: yes\n\npower off node9\n"
     with pytest.raises(Mistake, match="^x.scenario:7: "):
         parse("x", text)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in FACTS.items() for value in values])
+def test_what_can_be_supposed_can_be_seen(name: str, value: str) -> None:
+    """The facts of `kc-quorum --what-if`, by the same names."""
+    others = seen(NodeFacts())
+    assert seen(what_if({name: value})) == {**others, name: value}
+    assert parse_step(f"within 1 node1 sees {name}={value}").condition

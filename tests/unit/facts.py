@@ -32,6 +32,5 @@ def copy(line: str | None = None, **marks: bool) -> Copy:
 
 
 def vm(line: str | None = EVEN, peer: Copy | None = None, at_home: bool = True, **changes: Any) -> VmFacts:
-    kinds = ("even", "yields", "claim", "ahead", "running", "failed", "off")
-    marks = {name: changes.pop(name) for name in kinds if name in changes}
+    marks = {name: changes.pop(name) for name in Copy._fields if name != "drbd" and name in changes}
     return VmFacts("web1", at_home, copy(line, **marks), peer or Copy(), **changes)

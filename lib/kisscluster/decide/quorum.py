@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from kisscluster.decide.facts import NodeFacts
+from kisscluster.decide.facts import Links, NodeFacts
 
 ALL, HOME, NONE, HOLD = "all", "home", "none", "hold"
+# what can be supposed with --what-if, and asked for in a scenario
+UP_DOWN = ("storage", "production", "ping", "trace")
+YES_NO = ("unbroken", "steady", "starting", "standby", "maintenance", "leaving", "proven", "fence", "peer.fit")
+FACTS = {**dict.fromkeys(UP_DOWN, ("up", "down")), **dict.fromkeys(YES_NO, ("yes", "no"))}
 
 
 class Decision(NamedTuple):
@@ -90,22 +94,20 @@ def what_if(words: dict[str, str]) -> NodeFacts:
     """The facts of a healthy pair but for those named; raises ValueError naming the word and what was expected."""
     facts = NodeFacts()
     for name, value in words.items():
-        allowed = ("up", "down") if name in ("storage", "production", "ping", "trace") else ("yes", "no")
-        if value not in allowed:
-            raise ValueError(f"{name}={value}: expected {name}={allowed[0]} or {name}={allowed[1]}")
+        if name not in FACTS:
+            raise ValueError(f"{name}: no such fact; known are {', '.join(FACTS)}")
+        if value not in FACTS[name]:
+            raise ValueError(f"{name}={value}: expected {' or '.join(f'{name}={word}' for word in FACTS[name])}")
         facts = _suppose(facts, name, value in ("up", "yes"))
     return facts
 
 
 def _suppose(facts: NodeFacts, name: str, yes: bool) -> NodeFacts:
     value: dict[str, Any] = {name: yes}
-    if name in ("storage", "production", "ping", "trace", "starting", "steady"):
+    if name in Links._fields:
         return facts._replace(links=facts.links._replace(**value))
     if name in ("maintenance", "fence", "proven"):
         return facts._replace(**value)
     if name in ("standby", "leaving"):
         return facts._replace(me=facts.me._replace(**value))
-    if name == "peer.fit":
-        return facts._replace(peer=facts.peer._replace(fit=yes))
-    known = "storage, production, ping, trace, starting, standby, maintenance, leaving, steady, proven, fence, peer.fit"
-    raise ValueError(f"{name}: no such fact; known are {known}")
+    return facts._replace(peer=facts.peer._replace(fit=yes))

@@ -86,7 +86,8 @@ class Clock:
 class Task(greenlet):
     """A process on one of the machines."""
 
-    def __init__(self, clock: Clock, life: Life, function: Callable[[], object], ended: Callable[[Any], object]) -> None:
+    def __init__(self, clock: Clock, life: Life, function: Callable[[], object],
+                 ended: Callable[[Any], object]) -> None:
         super().__init__(self._body, clock.hub)
         self.clock, self.life, self.function, self.ended = clock, life, function, ended
         self.gone = self.paused = self.missed = False

@@ -137,9 +137,13 @@ class Side:
         told = (state.role, state.disk)
         if self.linked_to and told != self.told:
             self.told = told
-            self._send(lambda peer: peer.state and peer.settle(peer.state.peer_is(*told)))
+            self._send(lambda peer: peer._peer_is(*told))
         self._let_go()
         self.mirror.changed(self)
+
+    def _peer_is(self, role: Role, disk: Disk) -> None:
+        if self.state:
+            self.settle(self.state.peer_is(role, disk))
 
     def _carry_out(self, effect: Effect) -> None:
         assert self.state and self.life
@@ -231,9 +235,12 @@ class Side:
         if self.state is None or self.state.conn is not Conn.TARGET:
             return
         self.content = max(content, *self.unacknowledged, 0)  # a primary's own writes are on their way to the source
-        self._send(lambda source: source.state and source.state.conn is Conn.SOURCE
-                   and source.settle(source.state.synced(source.state.meta.current)))
+        self._send(Side._source_done)
         self.settle(self.state.synced(current))
+
+    def _source_done(self) -> None:
+        if self.state and self.state.conn is Conn.SOURCE:
+            self.settle(self.state.synced(self.state.meta.current))
 
     def recheck(self) -> None:
         """Is the peer still there? If not, the kernel will notice."""
@@ -396,7 +403,12 @@ class Side:
         history.parents[number] = where.content
         if good:
             self.content = number
-        self.unacknowledged[number] = lambda good: (good and self.mirror.acknowledge(self, number), done(good))
+
+        def answered(good: bool) -> None:
+            if good:
+                self.mirror.acknowledge(self, number)
+            done(good)
+        self.unacknowledged[number] = answered
         if state.replicating:
             self._replicate(number)
         else:

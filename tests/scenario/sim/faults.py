@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from itertools import groupby
 
-from tests.lab.standin.model import Conn, Meta, Refused
+from tests.lab.standin.model import Meta
 from tests.scenario.language import Step
 from tests.scenario.sim.disks import GARBAGE
 from tests.scenario.sim.machine import Machine
@@ -15,7 +15,6 @@ from tests.scenario.sim.wires import Port
 from tests.scenario.sim.world import World
 
 PANIC_REBOOTS = 5.0  # seconds: kernel.panic=5
-MANUAL = {"drbdadm", "rm", "touch", "systemctl"}
 
 
 def do(world: World, step: Step) -> None:
@@ -227,9 +226,8 @@ def _by_hand(world: World, machine: Machine, argv: tuple[str, ...]) -> int:
 FAULTS: dict[str, Callable[..., None]] = {
     "power off": _power_off, "power on": _power_on, "panic": _panic, "hang": _hang, "wake": _wake,
     "unplug": _carrier(False), "plug": _carrier(True), "drop": _drop, "delay": _delay, "duplicate": _duplicate,
-    "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch, "ping address": _ping_address, "kill": _kill,
-    "stop": _stop, "continue": _continue, "fail disk": _fail_disk, "mend disk": _mend_disk, "replace disk": _replace_disk, "fill run": _fill,
-    "free run": _free, "clock": _clock, "reboot": _reboot, "type": _type,
+    "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch,
+    "ping address": _ping_address, "kill": _kill, "stop": _stop, "continue": _continue, "fail disk": _fail_disk,
+    "mend disk": _mend_disk, "replace disk": _replace_disk, "fill run": _fill, "free run": _free, "clock": _clock,
+    "reboot": _reboot, "type": _type,
 }
-
-__all__ = ["FAULTS", "Conn", "Refused", "do", "typed"]

@@ -27,7 +27,6 @@ class Bell:
         self.machine = machine
         self.queues: dict[Any, tuple[deque[Any], str]] = {}
         self.sleeper: Task | None = None
-        self.ringing = False
 
     def register(self, queue: Any, _events: int, data: str) -> None:
         self.queues[id(queue)] = (queue.queue, data)
@@ -96,8 +95,7 @@ class Pinger:
         machine.world.wires.ask(machine.name, target, self.network, answered)
 
     def answers(self, most: int) -> list[tuple[str, float]]:
-        out = [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
-        return out
+        return [self.queue.popleft() for _ in range(min(most, len(self.queue)))]
 
 
 class SimBeat(Beat):

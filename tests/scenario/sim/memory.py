@@ -14,7 +14,8 @@ Moment = Callable[[], float]
 class Memory(State):
     """The interface of base/state.py's State; `pause` is where another process may come between."""
 
-    def __init__(self, root: str, clock: Moment, sleep: Callable[[float], None], changed: Callable[[str], None]) -> None:
+    def __init__(self, root: str, clock: Moment, sleep: Callable[[float], None],
+                 changed: Callable[[str], None]) -> None:
         super().__init__(root)
         self.folders: dict[str, dict[str, tuple[str, float]]] = {}
         self.clock, self.pause_for, self.changed = clock, sleep, changed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kisscluster.decide.facts import Links
-from kisscluster.decide.quorum import decide
-from tests.scenario.language import NODES, Condition, Scenario, Step
-from tests.scenario.sim import faults, stage
+from kisscluster.commands.common import place_of
+from kisscluster.decide.facts import Links, NodeFacts
+from kisscluster.decide.quorum import FACTS, decide
+from kisscluster.see.files import Place, node_facts
+from tests.scenario.language import Condition, Scenario, Step
+from tests.scenario.sim import faults
 from tests.scenario.sim.world import World
 
 GRID = 0.05  # seconds between two looks at what must always or never be true
@@ -108,13 +110,21 @@ def _mark(world: World, vm: str, mark: str, node: str) -> bool:
 
 
 def _decides(world: World, node: str, word: str) -> bool:
-    return ask(world, node, lambda place: decide(stage.files.node_facts(place)).word) == word
+    return ask(world, node, lambda place: decide(node_facts(place)).word) == word
 
 
 def _sees(world: World, node: str, facts: str) -> bool:
     machine = world.machines[node]
-    links = Links.parse(machine.run.read("links") or "") if machine.on else None
-    return links is not None and set(facts.split(",")) <= set(str(links).split())
+    if not machine.on or Links.parse(machine.run.peek("links") or "") is None:
+        return False
+    told = world.inside(node, lambda call: seen(node_facts(place_of(call))))
+    return all(told[name] == value for name, _, value in (part.partition("=") for part in facts.split(",")))
+
+
+def seen(facts: NodeFacts) -> dict[str, str]:
+    """Every fact that `kc-quorum --what-if` could suppose, as it is."""
+    known = {**facts._asdict(), **facts.me._asdict(), **facts.links._asdict(), "peer.fit": facts.peer.fit}
+    return {name: values[0] if known[name] else values[1] for name, values in FACTS.items()}
 
 
 def _says(world: World, node: str, text: str) -> bool:
@@ -125,11 +135,11 @@ def _says(world: World, node: str, text: str) -> bool:
     return text in "\n".join([facts["reason"], *problems, *(str(row) for row in facts["vms"])])
 
 
-def ask(world: World, node: str, question: Callable[[stage.files.Place], str]) -> str:
+def ask(world: World, node: str, question: Callable[[Place], str]) -> str:
     """What a command on that node would find."""
     if not world.machines[node].on or world.machines[node].life.hung:
         return ""
-    return world.inside(node, lambda call: question(stage.common.place_of(call)))
+    return str(world.inside(node, lambda call: question(place_of(call))))
 
 
 CONDITIONS: dict[str, Callable[..., bool]] = {
@@ -138,5 +148,3 @@ CONDITIONS: dict[str, Callable[..., bool]] = {
     "resets": lambda world, node: world.machines[node].resets > 0,
     "off": lambda world, node: not world.machines[node].on,
 }
-
-__all__ = ["NODES", "Failed", "Play"]

@@ -40,11 +40,12 @@ class Units:
     def __init__(self, machine: Machine) -> None:
         self.machine, self.clock, self.life = machine, machine.clock, machine.life
         self.heartbeat: Task | None = None
-        self.target = self.target_stopping = False
+        self.target: bool = False
+        self.target_stopping: bool = False
         self.running: dict[str, Task] = {}
         self.timers: dict[str, Timer] = {}
-        self.vm = {name: Unit() for name in machine.vms}
-        self.disk = {name: Unit() for name in machine.vms}
+        self.vm: dict[str, Unit] = {name: Unit() for name in machine.vms}
+        self.disk: dict[str, Unit] = {name: Unit() for name in machine.vms}
         self.watchdog: Timer | None = None
 
     # The chain

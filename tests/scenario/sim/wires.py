@@ -27,12 +27,11 @@ class Port:
 
 @dataclass
 class Wires:
-    """What lies between the machines; `machines` says which can answer at all."""
+    """What lies between the machines."""
 
     clock: Clock
     rng: random.Random
     answers: Callable[[str], bool]  # is that node's kernel running?
-    changed: Callable[[], None] = lambda: None
     ports: dict[tuple[str, str], Port] = field(
         default_factory=lambda: {(node, network): Port() for node in NODES for network in NETWORKS})
     switch: bool = True

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from greenlet import GreenletExit, getcurrent
+from greenlet import getcurrent
 
 from kisscluster.base.config import Config, Node, Vm
 from kisscluster.base.exits import Exit
 from kisscluster.base.run import Ended
+from kisscluster.commands.common import place_of
+from kisscluster.commands.status import gather
 from kisscluster.see import daemon
 from tests.lab.pair import PRODUCTION, STORAGE, SWITCH
 from tests.scenario.language import NETWORKS, NODES
@@ -55,8 +57,8 @@ class World:
     """A pair, from healthy on."""
 
     def __init__(self, settings: dict[str, str] | None = None, vms: tuple[str, ...] = ("web1", "web2"),
-                 vm_settings: dict[str, dict[str, str]] | None = None, fences: dict[str, str] | None = None, seed: int = 0,
-                 pace: Callable[[random.Random], Pace] = Pace) -> None:
+                 vm_settings: dict[str, dict[str, str]] | None = None, fences: dict[str, str] | None = None,
+                 seed: int = 0, pace: Callable[[random.Random], Pace] = Pace) -> None:
         stage.open_curtain()
         self.rng = random.Random(seed)
         self.clock = Clock()
@@ -149,8 +151,9 @@ class World:
         value = store.peek(name.removeprefix("/var/"))
         if top == "links":
             self._tell(machine, name, f"sees {value}" if value is not None else "kc-heartbeat says nothing any more")
-        elif name.startswith("/var/ahead") or name.startswith("/var/split-brain"):
-            self.log(machine.name, f"{name.split('/')[-1]}: {'is' if value is not None else 'no longer'} {name.split('/')[2]}")
+        elif name.startswith(("/var/ahead", "/var/split-brain")):
+            _, _, mark, vm = name.split("/")
+            self.log(machine.name, f"{vm}: {'is' if value is not None else 'no longer'} {mark}")
         elif top == "yields":
             self.log(machine.name, f"{name.split('/')[1]}: {'gives' if value is not None else 'takes back'} its word")
 
@@ -192,7 +195,8 @@ class World:
 
     def status(self, node: str) -> dict[str, Any]:
         """kc-status --json, as it would answer now."""
-        return self.inside(node, lambda call: stage.status.gather(call, stage.common.place_of(call)))
+        found: dict[str, Any] = self.inside(node, lambda call: gather(call, place_of(call)))
+        return found
 
     def inside(self, node: str, question: Callable[[stage.SimCall], Any]) -> Any:
         """Ask the commands' own code on that machine, in no time."""
@@ -219,8 +223,7 @@ class World:
     def nobody_can_tell(self) -> bool:
         """The one double fault of DESIGN 3: both run and reach the switch, and neither can hear the other."""
         running = all(machine.on and not machine.life.hung for machine in self.machines.values())
-        apart = not any(self.wires.path(*NODES, network) and self.wires.path(*reversed(NODES), network)
-                        for network in NETWORKS)
+        apart = not any(self.wires.both_ways(network) for network in NETWORKS)
         return running and apart and all(self.wires.reaches_switch(node) for node in NODES)
 
     def mirrored(self) -> bool:
@@ -258,6 +261,3 @@ def definition(name: str, settings: dict[str, str]) -> Vm:
     """vm/NAME.conf."""
     return Vm(name, HOMES[name], 32, 1, ("br0",), ("02:00:00:00:00:01",), int(settings.get("order", 50)),
               float(settings.get("stop_timeout", 120)), "ide", "tcg", "", "utc", "")
-
-
-__all__ = ["GreenletExit", "Pace", "World"]

@@ -111,6 +111,10 @@ class ContainerPair:
         """Boot again; returns when commands can be run."""
         self.nodes[node].boot()
 
+    def is_on(self, node: str) -> bool:
+        """Has it power?"""
+        return self.nodes[node].process is not None
+
     def pause(self, node: str) -> None:
         """The whole node stands still and answers nothing."""
         self.nodes[node].freeze(True)
@@ -131,9 +135,17 @@ class ContainerPair:
         """The production switch dies or comes back."""
         self.net.switch(up)
 
+    def fail_disk(self, node: str, vm: str, failed: bool) -> None:
+        """The stand-in takes `detach` for an error of the disk, and attaches it when the resource comes up anew."""
+        self.run(node, f"drbdadm detach {vm}" if failed else f"drbdadm attach {vm}")
+
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""
         return self.collector.dots[vm]
+
+    def acknowledged(self, vm: str) -> int:
+        """How many writes a guest was told are on disk."""
+        return len(self.dots(vm))
 
     def counter(self, node: str, vm: str) -> int:
         """The counter on that node's copy of the guest's disk."""

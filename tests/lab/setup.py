@@ -14,6 +14,7 @@ CONFIG = "/etc/kisscluster/kisscluster.conf"
 SECRET = "/etc/kisscluster/secret"
 HANDLER = "/usr/bin/kc-fence-peer"
 SECTOR = 512
+SCENARIOS: dict[str, object] = {"settle": 3}  # the configuration of a pair on which scenarios run
 
 RESOURCE = """\
 resource {vm} {{

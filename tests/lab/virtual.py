@@ -48,6 +48,7 @@ class VirtualPair:
         self.before: dict[str, int] = json.loads((snapshot / DOTS).read_text()) if snapshot else dict.fromkeys(VMS, 0)
         self.taps = {node: {network: self.net.plug_tap(node, network) for network in NETWORKS} for node in NODES}
         self.machines: dict[str, Qemu] = {}
+        self.unplugged: set[tuple[str, Network]] = set()
         try:
             for node in NODES:
                 self._make_disks(node)
@@ -76,6 +77,9 @@ class VirtualPair:
         if restore and self.snapshot:
             command += ["-S", "-incoming", f"exec:cat {self.snapshot / node / STATE}"]
         self.machines[node] = Qemu(node, directory, self.net.enter(*command), self._dots_of(node))
+        for network in NETWORKS:
+            if (node, network) in self.unplugged:
+                self.cable(node, network, False)
 
     def _dots_of(self, node: str) -> Callable[[str, int], None]:
         return lambda vm, count: self.printed[vm].add(node, count)
@@ -132,6 +136,10 @@ class VirtualPair:
         self._start(node)
         self._wait_for_agent(node)
 
+    def is_on(self, node: str) -> bool:
+        """Has it power?"""
+        return node in self.machines and self.machines[node].process.poll() is None
+
     def pause(self, node: str) -> None:
         """The whole node stands still, its clocks too."""
         self.machines[node].qmp("stop")
@@ -141,8 +149,10 @@ class VirtualPair:
         self.machines[node].qmp("cont")
 
     def cable(self, node: str, network: Network, up: bool) -> None:
-        """Pull a cable out (the node sees its carrier go) or put it back."""
-        self.machines[node].qmp("set_link", name=f"nic-{network}", up=up)
+        """Pull a cable out (the node sees its carrier go) or put it back; a node that is off finds it so."""
+        (self.unplugged.discard if up else self.unplugged.add)((node, network))
+        if node in self.machines:
+            self.machines[node].qmp("set_link", name=f"nic-{network}", up=up)
 
     def silence(self, node: str, network: Network, on: bool) -> None:
         """Packets of that link vanish without a trace, or do not any more."""
@@ -151,6 +161,10 @@ class VirtualPair:
     def switch(self, up: bool) -> None:
         """The production switch dies or comes back."""
         self.net.switch(up)
+
+    def fail_disk(self, node: str, vm: str, failed: bool) -> None:
+        """DRBD loses the disk below it, or gets it back."""
+        self.run(node, f"drbdadm detach --force {vm}" if failed else f"drbdadm attach {vm}")
 
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""

@@ -54,8 +54,8 @@ CONDITIONS: dict[str, str] = {
     "healthy": "healthy",
     "runs": rf"{_VM} runs on (node1|node2|both|one|none)",
     "frozen": rf"{_VM} is frozen on {_NODE}",
-    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|UpToDate|Consistent|Outdated|"
-            rf"Inconsistent|Diskless) on {_NODE}",
+    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|UpToDate|"
+            rf"Consistent|Outdated|Inconsistent|Diskless) on {_NODE}",
     "mark": rf"{_VM} is (ahead|even|yielded|claimed|pending) on {_NODE}",
     "decides": rf"{_NODE} decides (all|home|none|hold)",
     "sees": rf"{_NODE} sees (\S+)",

@@ -115,6 +115,10 @@ class ContainerPair:
         """Has it power?"""
         return self.nodes[node].process is not None
 
+    def boots(self, node: str) -> int:
+        """How often it has booted since this pair is here."""
+        return self.nodes[node].boots
+
     def pause(self, node: str) -> None:
         """The whole node stands still and answers nothing."""
         self.nodes[node].freeze(True)

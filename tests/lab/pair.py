@@ -101,6 +101,9 @@ class Pair(Protocol):
     def is_on(self, node: str) -> bool:
         """Has it power, as far as one can see from outside?"""
 
+    def boots(self, node: str) -> int:
+        """How often it has booted since this pair is here."""
+
     def pause(self, node: str) -> None:
         """The whole node stands still and answers nothing."""
 

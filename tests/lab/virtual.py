@@ -49,6 +49,7 @@ class VirtualPair:
         self.taps = {node: {network: self.net.plug_tap(node, network) for network in NETWORKS} for node in NODES}
         self.machines: dict[str, Qemu] = {}
         self.unplugged: set[tuple[str, Network]] = set()
+        self.started = dict.fromkeys(NODES, 0)
         try:
             for node in NODES:
                 self._make_disks(node)
@@ -77,6 +78,7 @@ class VirtualPair:
         if restore and self.snapshot:
             command += ["-S", "-incoming", f"exec:cat {self.snapshot / node / STATE}"]
         self.machines[node] = Qemu(node, directory, self.net.enter(*command), self._dots_of(node))
+        self.started[node] += 1
         for network in NETWORKS:
             if (node, network) in self.unplugged:
                 self.cable(node, network, False)
@@ -129,7 +131,9 @@ class VirtualPair:
 
     def power_off(self, node: str) -> None:
         """Pull the plug."""
-        self.machines.pop(node).kill()
+        qemu = self.machines.pop(node)
+        qemu.kill()
+        self.started[node] += qemu.resets
 
     def power_on(self, node: str) -> None:
         """Boot again; returns when commands can be run."""
@@ -139,6 +143,10 @@ class VirtualPair:
     def is_on(self, node: str) -> bool:
         """Has it power?"""
         return node in self.machines and self.machines[node].process.poll() is None
+
+    def boots(self, node: str) -> int:
+        """How often it began to boot since this pair is here."""
+        return self.started[node] + (self.machines[node].resets if node in self.machines else 0)
 
     def pause(self, node: str) -> None:
         """The whole node stands still, its clocks too."""

@@ -89,6 +89,7 @@ class Qemu:
         self.name, self.on_dots = name, on_dots
         self.pending: dict[str, Future[dict[str, Any]]] = {}
         self.numbers = itertools.count()
+        self.resets = 0  # by itself: a reboot, a panic, sysrq
         for path in directory.glob("*.sock"):
             path.unlink()
         self.log = directory / "qemu.log"
@@ -111,6 +112,8 @@ class Qemu:
         message = json.loads(line)
         if "id" in message:
             self._fulfil(message)
+        elif message.get("event") == "RESET":
+            self.resets += message["data"]["guest"]
 
     def _run_line(self, line: str) -> None:
         try:

@@ -61,12 +61,11 @@ class Faults:
         self.pair.power_off(node)
 
     def _power_on(self, node: str) -> None:
-        self.view.allowed[node] += 1
+        self.view.expected[node] += 1
         self.pair.power_on(node)
-        self.view.look(node)
 
     def _panic(self, node: str) -> None:
-        self.view.allowed[node] += 1
+        self.view.expected[node] += 1
         command = "setsid sh -c 'sleep 0.1; echo c > ${KC_SYSRQ:-/proc/sysrq-trigger}' < /dev/null > /dev/null 2>&1 &"
         self.pair.run(node, command)
 
@@ -80,12 +79,17 @@ class Faults:
         self.view.hung.discard(node)
 
     def _reboot(self, node: str) -> None:
-        view, before = self.view, len(self.view.boots[node])
-        view.allowed[node] += 1
+        look = self.view.look(node)
+        assert look, f"{node} answers nothing"
+        self.view.expected[node] += 1
         with contextlib.suppress(subprocess.SubprocessError):
             self.pair.run(node, "systemctl reboot --no-block", check=False)
-        wait(lambda: view.look(node) and len(view.boots[node]) > before, REBOOT, f"{node} is back", 0.2)
+        wait(lambda: self._boot(node) not in ("", look.boot), REBOOT, f"{node} is back", 0.2)
         self.pair.run(node, "systemctl is-system-running --wait", REBOOT, check=False)
+
+    def _boot(self, node: str) -> str:
+        look = self.view.look(node)
+        return look.boot if look else ""
 
     # Networks
 

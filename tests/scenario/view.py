@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -85,9 +83,7 @@ class View:
         self.pair, self.world = pair, world
         self.hung: set[str] = set()
         self.woken: list[tuple[float, str]] = []
-        self.boots: dict[str, list[str]] = {node: [] for node in NODES}
-        self.allowed = dict.fromkeys(NODES, 1)  # boots that the scenario itself causes
-        self.lock = threading.Lock()
+        self.expected = {node: pair.boots(node) for node in NODES}  # and what the scenario itself causes
 
     # Nodes
 
@@ -100,7 +96,6 @@ class View:
         except (subprocess.SubprocessError, OSError, LabError, KeyError):
             return None
         found = Look.parse(text)
-        self._note_boot(node, found.boot)
         return found if found.boot else None
 
     def look_at_both(self, status: bool = False) -> list[Look]:
@@ -108,14 +103,9 @@ class View:
         with ThreadPoolExecutor(len(NODES)) as pool:
             return [look for look in pool.map(lambda node: self.look(node, status), NODES) if look]
 
-    def _note_boot(self, node: str, boot: str) -> None:
-        with self.lock:
-            if boot and boot not in self.boots[node]:
-                self.boots[node].append(boot)
-
     def resets(self, node: str) -> int:
-        """How often a node was seen to boot that nobody booted."""
-        return max(0, len(self.boots[node]) - self.allowed[node])
+        """How often a node booted that nobody booted."""
+        return max(0, self.pair.boots(node) - self.expected[node])
 
     # Guests
 
@@ -182,7 +172,6 @@ class View:
         return look is not None and words[1] in look.status
 
     def _resets(self, words: tuple[str, ...], _cheap: bool) -> bool:
-        self.look(words[0])
         return self.resets(words[0]) > 0
 
     def _off(self, words: tuple[str, ...], _cheap: bool) -> bool:
@@ -203,8 +192,3 @@ class View:
         found = self.pair.run(NODES[0], "cd /run/kisscluster/local/stopped && grep -l yes *", check=False).stdout
         return set(found.split())
 
-
-def copies(vms: Iterable[str], view: View) -> dict[str, str]:
-    """On which node the copy of each guest lies that is or was last in use."""
-    last = {vm: view.pair.dots(vm).last() for vm in vms}
-    return {vm: dot.node for vm, dot in last.items() if dot}

@@ -19,7 +19,9 @@ RULES = """
 table bridge lab {
   set deaf { type ifname; }
   set dumb { type ifname; }
+  set severed { type ifname; }
   chain from_node { type filter hook prerouting priority -300; iifname @dumb drop; }
+  chain between { type filter hook forward priority 0; meta ibrname @severed drop; }
   chain to_node { type filter hook postrouting priority 300; oifname @deaf drop; }
 }
 """
@@ -184,6 +186,11 @@ class Net:
             wire.communicate()
             self._ip("link", "delete", self._tap(port))
 
+    def sever(self, network: Network, on: bool) -> None:
+        """The nodes do not reach each other there, but both still reach the switch; or they do again."""
+        element = f'{"add" if on else "delete"} element bridge lab severed {{ "{INTERFACES[network]}" }}'
+        subprocess.run(self.enter("nft", element), check=on, capture_output=True)
+
     def switch(self, up: bool) -> None:
         """The production switch loses or gets back its power."""
         self._ip("link", "set", INTERFACES["production"], "up" if up else "down")
@@ -194,7 +201,7 @@ class Net:
 
     def heal(self) -> None:
         """Every cable in and good, every silence off, the switch on."""
-        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb")
+        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb; flush set bridge lab severed")
         self.switch(True)
         self.ping_address(True)
         self.unplugged.clear()

@@ -54,11 +54,16 @@ class Faults:
                 self._free_run(node)
         self.pair.net.heal()
 
+    def cut(self, node: str) -> None:
+        """The power strip is asked to switch a node off."""
+        if self.pair.is_on(node):
+            self._power_off(node)
+
     # Machines
 
     def _power_off(self, node: str) -> None:
-        self.view.hung.discard(node)
         self.pair.power_off(node)
+        self.view.hung.discard(node)
 
     def _power_on(self, node: str) -> None:
         self.view.expected[node] += 1
@@ -114,6 +119,12 @@ class Faults:
     def _pass(self, node: str, network: Network) -> None:
         self.pair.net.silence(node, network, False)
         self.pair.net.mend(node, network)
+
+    def _sever(self, network: Network) -> None:
+        self.pair.net.sever(network, True)
+
+    def _join(self, network: Network) -> None:
+        self.pair.net.sever(network, False)
 
     def _switch(self, state: str) -> None:
         self.pair.switch(state == "on")

@@ -37,6 +37,8 @@ FAULTS: dict[str, str] = {
     "duplicate": f"{_NODE} {_NET}",
     "reorder": f"{_NODE} {_NET}",
     "pass": f"{_NODE} {_NET}",
+    "sever": "(production|storage)",
+    "join": "(production|storage)",
     "switch": "(off|on)",
     "ping address": "(off|on)",
     "kill": rf"{_NODE} (kc-heartbeat|kc-fence-peer|qemu)(?: {_VM})?",

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import cast
 
 from tests.lab import setup
 from tests.lab.pair import NODES, VMS, Dot, Pair
+from tests.lab.strip import COMMAND, PowerStrip
 from tests.scenario.faults import Faults
 from tests.scenario.invariants import Invariants
 from tests.scenario.language import Scenario, Step
@@ -100,8 +100,16 @@ class Runner:
 
     def run(self) -> None:
         """Prepare, do every step, check, and put everything back that can be."""
-        prepare(self.scenario, self.pair, self.view)
-        self.tell("begin")
+        strip = PowerStrip(self.pair.net, self.faults.cut) if self.scenario.header.get("fence") else None
+        try:
+            prepare(self.scenario, self.pair, self.view)
+            self.tell("begin")
+            self._play()
+        finally:
+            if strip:
+                strip.close()
+
+    def _play(self) -> None:
         watcher, invariants = Watcher(self.view), Invariants(self.scenario, self.view)
         try:
             for step in self.scenario.steps:
@@ -175,10 +183,12 @@ def run(scenario: Scenario, pair: Pair, world: str) -> None:
 
 def wanted_files(scenario: Scenario, defaults: Mapping[str, object]) -> dict[str, str]:
     """The configuration that a scenario asks for, by path."""
-    files = {setup.CONFIG: setup.kisscluster_conf(**{**defaults, **scenario.settings("config")})}
+    fences = {node: COMMAND.format(node=node) for node in scenario.header.get("fence", "").split()}
+    changes: dict[str, object] = {**defaults, **scenario.settings("config")}
+    files = {setup.CONFIG: setup.kisscluster_conf(fences, **changes)}
     for vm in VMS:
-        files[f"/etc/kisscluster/vm/{vm}.conf"] = setup.vm_conf(vm, **cast(dict[str, object],
-                                                                            scenario.settings(f"vm {vm}")))
+        settings: dict[str, object] = {**scenario.settings(f"vm {vm}")}
+        files[f"/etc/kisscluster/vm/{vm}.conf"] = setup.vm_conf(vm, **settings)
     return files
 
 

@@ -21,7 +21,7 @@ table bridge lab {
   set dumb { type ifname; }
   set severed { type ifname; }
   chain from_node { type filter hook prerouting priority -300; iifname @dumb drop; }
-  chain between { type filter hook forward priority 0; meta ibrname @severed drop; }
+  chain between { type filter hook forward priority 0; iifname @severed oifname @severed drop; }
   chain to_node { type filter hook postrouting priority 300; oifname @deaf drop; }
 }
 """
@@ -188,7 +188,9 @@ class Net:
 
     def sever(self, network: Network, on: bool) -> None:
         """The nodes do not reach each other there, but both still reach the switch; or they do again."""
-        element = f'{"add" if on else "delete"} element bridge lab severed {{ "{INTERFACES[network]}" }}'
+        ports = [self.port(node, network) for node in NODES]
+        names = ", ".join(f'"{name}"' for port in ports for name in (port, self._tap(port)))
+        element = f"{'add' if on else 'delete'} element bridge lab severed {{ {names} }}"
         subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
     def switch(self, up: bool) -> None:

@@ -171,8 +171,10 @@ class VirtualPair:
         self.net.switch(up)
 
     def fail_disk(self, node: str, vm: str, failed: bool) -> None:
-        """DRBD loses the disk below it, or gets it back."""
-        self.run(node, f"drbdadm detach --force {vm}" if failed else f"drbdadm attach {vm}")
+        """Every read and write of it fails; a disk in order is attached again, as a person would."""
+        self.machines[node].fail_disk(vm, failed)
+        if not failed:
+            self.run(node, f"drbdadm attach {vm}")
 
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""

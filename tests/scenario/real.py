@@ -158,13 +158,22 @@ class Runner:
         holds = partial(self.view.holds, step.condition)
         what = f"line {step.line}: {step}"
         self._until(holds, self.world.bound(0), what)
-        since = time.monotonic()
+        since, written = time.monotonic(), self._written(step)
         while time.monotonic() < since + step.seconds:
             if exact(step):
                 time.sleep(POLL)
                 check_dots(self.view, step, since)
             else:
                 assert holds(), f"{what}: no more after {time.monotonic() - since:.1f} s"
+                assert self._written(step) == written, f"{what}: something was written below it"
+
+    def _written(self, step: Step) -> int:
+        """What a frozen guest has written must not change in the disk below DRBD either."""
+        condition = step.condition
+        if not condition or condition.kind != "frozen" or condition.negated:
+            return 0
+        vm, node = condition.words
+        return self.pair.counter(node, vm)
 
     def _until(self, holds: Callable[[], bool], bound: float, what: str) -> None:
         end = time.monotonic() + bound

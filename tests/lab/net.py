@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -174,16 +175,18 @@ class Net:
         self._ip("link", "set", tap, "up")
         self._state(port, DISABLED)
         command = self.enter(sys.executable, "-I", str(WIRE), port, tap, kind, str(seconds))
-        wire = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        self._running[port] = wire
-        if not wire.stdout or wire.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"{port}: its bad cable does not work")
+        said, says = os.pipe()
+        with os.fdopen(says, "wb") as out:
+            self._running[port] = isolate.spawn(command, out)
+        with os.fdopen(said, "rb") as lines:
+            if lines.readline() != b"ready\n":
+                raise RuntimeError(f"{port}: its bad cable does not work")
 
     def _end_wire(self, port: str) -> None:
         wire = self._running.pop(port, None)
         if wire:
             wire.kill()
-            wire.communicate()
+            wire.wait()
             self._ip("link", "delete", self._tap(port))
 
     def sever(self, network: Network, on: bool) -> None:

@@ -31,7 +31,7 @@ class PowerStrip:
         threading.Thread(target=self._serve, daemon=True).start()
         listen = f"TCP-LISTEN:{PORT},fork,reuseaddr"
         self.relay = subprocess.Popen(net.enter("socat", listen, f"UNIX-CONNECT:{self.path}"),
-                                      preexec_fn=isolate.die_with_parent)
+                                      stdin=subprocess.DEVNULL, preexec_fn=isolate.die_with_parent)
         wait(lambda: _listens(net), 5, "the power strip listens")
 
     def _serve(self) -> None:

@@ -98,8 +98,8 @@ class Runner:
         """One line of the timeline, for whoever looks for a fault or for what a scenario costs."""
         self.told.append(f"{time.monotonic() - self.started:6.1f} s  {text}")
 
-    def run(self) -> None:
-        """Prepare, do every step, check, and put everything back that can be."""
+    def run(self) -> str:
+        """Prepare, do every step, check, and put everything back that can be; the timeline."""
         strip = PowerStrip(self.pair.net, self.faults.cut) if self.scenario.header.get("fence") else None
         try:
             prepare(self.scenario, self.pair, self.view)
@@ -108,6 +108,7 @@ class Runner:
         finally:
             if strip:
                 strip.close()
+        return "\n".join([self.scenario.name, *self.told])
 
     def _play(self) -> None:
         watcher, invariants = Watcher(self.view), Invariants(self.scenario, self.view)
@@ -121,7 +122,6 @@ class Runner:
         finally:
             watcher.close()
             self.faults.repair()
-            print("\n".join([self.scenario.name, *self.told]))
 
     def _step(self, step: Step, watcher: Watcher, invariants: Invariants) -> None:
         begun = time.monotonic()
@@ -182,9 +182,9 @@ class Runner:
             time.sleep(POLL)
 
 
-def run(scenario: Scenario, pair: Pair, world: str) -> None:
-    """Raises AssertionError with the timeline when something is not as the scenario says."""
-    Runner(scenario, pair, WORLDS[world]).run()
+def run(scenario: Scenario, pair: Pair, world: str) -> str:
+    """The timeline; raises AssertionError with it when something is not as the scenario says."""
+    return Runner(scenario, pair, WORLDS[world]).run()
 
 
 # Before the first step

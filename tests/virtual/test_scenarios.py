@@ -10,4 +10,4 @@ from tests.scenario import language, real
 
 @pytest.mark.parametrize("scenario", language.load_all("virtual"), ids=lambda scenario: scenario.name)
 def test_scenario(pair: VirtualPair, scenario: language.Scenario) -> None:
-    real.run(scenario, pair, "virtual")
+    print(real.run(scenario, pair, "virtual"))

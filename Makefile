@@ -11,14 +11,16 @@ DEPS    = build/deps.stamp
 
 packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
-# the fast ones first
-parts    = $(wildcard $(addprefix tests/,unit net cli lint container))
+# Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
+faults   = tests/container/test_pair.py tests/container/test_lab.py
+others   = tests/net $(filter-out $(faults),$(wildcard tests/container/test_*.py))
+quick    = tests/unit tests/cli tests/lint
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: deps check test demo bench deb clean
+.PHONY: deps check check-faults check-others check-quick test demo bench deb clean
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
@@ -33,10 +35,23 @@ $(DEPS): tests/packages
 	touch $@
 
 check: $(DEPS)
-	$(PYTEST) $(parts)
+	@$(MAKE) --no-print-directory --jobs=3 check-faults check-others check-quick
 
-test: $(DEPS)
-	$(PYTEST) $(parts) $(wildcard tests/virtual)
+# make's own variables would reach the make that builds the package in a test
+check-faults:
+	@MAKEFLAGS= $(PYTEST) $(faults)
+
+check-others:
+	@$(call later,$(PYTEST) $(others))
+
+check-quick:
+	@$(call later,nice $(PYTEST) $(quick))
+
+# what runs beside another shows its report at its end
+later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
+
+test: check
+	$(PYTEST) tests/virtual
 
 demo: $(DEPS)
 	$(PYTHON) -m tests.lab.demo

@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +35,6 @@ def test_decisions(node: FakeNode, links: str, decision: str, status: int) -> No
 
 
 def test_stale_heartbeat_holds(node: FakeNode) -> None:
-    import subprocess
     for ago in (2.0, 1e6, -50.0):
         node.beat(ago)
         done = subprocess.run(node.argv("kc-quorum"), env=node.environment(), text=True, capture_output=True)
@@ -144,3 +145,47 @@ def test_no_fencing_of_the_living_or_by_the_isolated(node: FakeNode) -> None:
     assert node.call("kc-fence").returncode == 1
     assert not (node.base / "fenced").exists()
     assert node.call("kc-fence", "--confirm").returncode == 0
+
+
+def opened_by_a_reader(pipe: Path) -> int:
+    """A pipe's other end, as soon as somebody reads from it."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["failover", "quorum"])
+def test_first_the_flag_then_the_facts(node: FakeNode, name: str) -> None:
+    """What changes while a command reads raises the flag again, and must not be taken for what it read."""
+    pipe = node.etc / "vm/web3.conf"
+    os.mkfifo(pipe)                                             # reading stands still here
+    node.facts({f"wake/{name}": ""})
+    node.beat()
+    process = subprocess.Popen(node.argv(f"kc-{name}"), env=node.environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        writer = opened_by_a_reader(pipe)
+        assert not (node.run / f"wake/{name}").exists()
+        node.facts({f"wake/{name}": ""})
+        pipe.unlink()
+        os.close(writer)
+        assert process.wait(10) in (0, 75, 78)
+    finally:
+        process.kill()
+        process.wait()
+    assert (node.run / f"wake/{name}").exists()
+
+
+@pytest.mark.parametrize("name", ["failover", "quorum"])
+def test_flag_goes_though_nothing_can_be_read(node: FakeNode, name: str) -> None:
+    """It would wake the command again at once, for ever."""
+    (node.etc / "kisscluster.conf").write_text("nonsense")
+    node.facts({f"wake/{name}": ""})
+    assert node.call(f"kc-{name}", "--dry-run").returncode == 78
+    assert (node.run / f"wake/{name}").exists()
+    assert node.call(f"kc-{name}").returncode == 78
+    assert not (node.run / f"wake/{name}").exists()

@@ -1,5 +1,7 @@
 """The commands that act on one VM, with drbdadm and systemctl that only write down how they were called."""
 
+import os
+import pwd
 import signal
 import subprocess
 import time
@@ -332,16 +334,39 @@ def test_vm_start_of_the_peers_vm_is_left_to_the_peer(node: FakeNode) -> None:
 
 
 def test_vm_start_direct_becomes_qemu(node: FakeNode) -> None:
-    done = node.call("kc-vm-start", "--direct", "web1")
-    assert done.returncode == 0
+    disk = node.base / "by-res/web1/0"
+    disk.unlink()
+    disk.touch()
+    node.answer("ip", "-batch", f"cat > {node.base}/batch")
+    me = pwd.getpwuid(os.geteuid()).pw_name                     # nobody but root could give anything away
+    done = node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me)
+    assert done.returncode == 0, done
     calls = node.called()
-    assert [line.split()[0] for line in calls] == ["ip", "install", "chown", "ip", "ip", "setpriv"]
+    assert [line.split()[0] for line in calls] == ["ip", "setpriv"]
+    assert (node.base / "batch").read_text().splitlines() == [
+        f"tuntap add dev web1.0 mode tap user {me}", "link set dev web1.0 master br0 up"]
+    assert (node.run / "vm/web1").stat().st_mode & 0o777 == 0o750
     for text in ("qemu-system-x86_64", "-machine pc-q35-7.2,accel=kvm", "cache.direct=on", "virtio-scsi-pci",
                  "-sandbox on",
                  f"{node.base}/by-res/web1/0", f"path={node.run}/vm/web1/qmp", f"path={node.run}/vm/web1/monitor",
-                 f"path={node.run}/vm/web1/serial", "--reuid=_kisscluster-vm", "ifname=web1.0"):
+                 f"path={node.run}/vm/web1/serial", f"--reuid={me}", "ifname=web1.0"):
         assert text in calls[-1]
     assert (node.run / "local/running/web1").exists()
+
+
+def test_vm_start_direct_clears_away_what_an_earlier_qemu_left(node: FakeNode) -> None:
+    node.answer("ip", "-batch", f"test -e {node.base}/cleared || exit 1")
+    node.answer("ip", "-force", f"cat > {node.base}/cleared")
+    disk = node.base / "by-res/web1/0"
+    disk.unlink()
+    disk.touch()
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    done = node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me)
+    assert done.returncode == 0, done
+    assert [line.split(" -")[0:2] for line in node.called()][:3] == [["ip", "batch"], ["ip", "force"], ["ip", "batch"]]
+    assert (node.base / "cleared").read_text() == "link delete web1.0\n"
+    node.answer("ip", "-batch", "exit 1")
+    assert node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me).returncode == 69
 
 
 @pytest.mark.parametrize(("disk", "device"), [("virtio", "virtio-blk-pci,drive=disk0"), ("scsi", "scsi-hd,bus=scsi.0"),
@@ -350,6 +375,9 @@ def test_disk_kinds(node: FakeNode, disk: str, device: str) -> None:
     file = node.etc / "vm/web1.conf"
     file.write_text(file.read_text() + f"disk = {disk}\nclock = localtime\nextra = \"-device 'usb-ehci,id=a b'\"\n")
     lines = node.call("kc-vm-start", "--direct", "--dry-run", "web1").stdout.splitlines()
+    assert lines[:2] == [f"install -d -m 0750 -o _kisscluster-vm -g _kisscluster-vm {node.run}/vm/web1",
+                         f"chown _kisscluster-vm {node.base}/by-res/web1/0"]
+    assert "--reuid=_kisscluster-vm" in lines[-1]
     assert device in lines[-1] and "base=localtime" in lines[-1]
     assert lines[-1].endswith("-device 'usb-ehci,id=a b'")
     assert node.called() == []

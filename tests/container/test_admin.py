@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.container.conftest import connected
-from tests.container.test_pair import CALM, fact, since, steady
+from tests.container.test_pair import CALM, both_read_it, fact, since, steady
 from tests.lab import setup
 from tests.lab.container import ContainerPair
 from tests.lab.pair import NODES, VMS
@@ -19,7 +19,7 @@ def quick(cluster: ContainerPair) -> ContainerPair:
     for node in NODES:
         for vm in VMS:
             cluster.write(node, f"/etc/kisscluster/vm/{vm}.conf", setup.vm_conf(vm, stop_timeout=1))
-    cluster.wait(lambda: len({fact(cluster, node, "local/config") for node in NODES}) == 1, 15, "both tell the same")
+    both_read_it(cluster)
     return cluster
 
 

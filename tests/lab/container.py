@@ -20,8 +20,10 @@ from tests.lab.serial import Collector
 
 DISK_MEBIBYTES = 2
 # What the chain says every few seconds
-NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover|tick)\.service( - |: Deactivated)")
+NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover)\.service( - |: Deactivated)")
 _numbers = itertools.count()
+META = {"current": 0, "bitmap": 0, "history": [0, 0], "consistent": True, "up_to_date": True, "peer_outdated": False,
+        "primary": False, "dirty": []}
 DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 
 
@@ -57,8 +59,7 @@ class ContainerPair:
 
     def _make_disks(self) -> None:
         for vm in VMS:
-            meta = {"current": 0x1000 + VMS[vm].minor * 2, "bitmap": 0, "history": [0, 0], "consistent": True,
-                    "up_to_date": True, "peer_outdated": False, "primary": False, "dirty": []}
+            meta = {**META, "current": 0x1000 + VMS[vm].minor * 2}
             for node in self.nodes.values():
                 disk = node.root / DISKS[vm].lstrip("/")
                 disk.parent.mkdir(parents=True, exist_ok=True)
@@ -139,9 +140,18 @@ class ContainerPair:
         """The production switch dies or comes back."""
         self.net.switch(up)
 
-    def fail_disk(self, node: str, vm: str, failed: bool) -> None:
-        """The stand-in takes `detach` for an error of the disk, and attaches it when the resource comes up anew."""
-        self.run(node, f"drbdadm detach {vm}" if failed else f"drbdadm attach {vm}")
+    def fail_disk(self, node: str, vm: str, failed: bool, empty: bool = False) -> None:
+        """The stand-in takes `detach` for an error of the disk."""
+        if empty:
+            self._empty_disk(node, vm)
+        self.run(node, f"drbdadm {'detach' if failed else 'attach'} {vm}")
+
+    def _empty_disk(self, node: str, vm: str) -> None:
+        disk = self.nodes[node].root / DISKS[vm].lstrip("/")
+        with disk.open("r+b") as file:
+            file.write(bytes(DISK_MEBIBYTES << 20))
+        meta = {**META, "consistent": False, "up_to_date": False}
+        disk.with_name(disk.name + ".meta").write_text(json.dumps(meta))
 
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""

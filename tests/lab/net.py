@@ -20,9 +20,9 @@ RULES = """
 table bridge lab {
   set deaf { type ifname; }
   set dumb { type ifname; }
-  set severed { type ifname; }
+  set parted { type ifname; }
   chain from_node { type filter hook prerouting priority -300; iifname @dumb drop; }
-  chain between { type filter hook forward priority 0; iifname @severed oifname @severed drop; }
+  chain between { type filter hook forward priority 0; iifname @parted oifname @parted drop; }
   chain to_node { type filter hook postrouting priority 300; oifname @deaf drop; }
 }
 """
@@ -189,11 +189,11 @@ class Net:
             wire.wait()
             self._ip("link", "delete", self._tap(port))
 
-    def sever(self, network: Network, on: bool) -> None:
+    def part(self, network: Network, on: bool) -> None:
         """The nodes do not reach each other there, but both still reach the switch; or they do again."""
         ports = [self.port(node, network) for node in NODES]
         names = ", ".join(f'"{name}"' for port in ports for name in (port, self._tap(port)))
-        element = f"{'add' if on else 'delete'} element bridge lab severed {{ {names} }}"
+        element = f"{'add' if on else 'delete'} element bridge lab parted {{ {names} }}"
         subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
     def switch(self, up: bool) -> None:
@@ -206,7 +206,7 @@ class Net:
 
     def heal(self) -> None:
         """Every cable in and good, every silence off, the switch on."""
-        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb; flush set bridge lab severed")
+        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb; flush set bridge lab parted")
         self.switch(True)
         self.ping_address(True)
         self.unplugged.clear()

@@ -119,8 +119,8 @@ class Pair(Protocol):
     def switch(self, up: bool) -> None:
         """The production switch dies or comes back: neither forwarding nor its own address."""
 
-    def fail_disk(self, node: str, vm: str, failed: bool) -> None:
-        """The disk below a guest's DRBD has errors, or is replaced by the same one in order."""
+    def fail_disk(self, node: str, vm: str, failed: bool, empty: bool = False) -> None:
+        """The disk below a guest's DRBD has errors; or the same one, or an empty one, is attached in order."""
 
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""

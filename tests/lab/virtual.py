@@ -170,9 +170,13 @@ class VirtualPair:
         """The production switch dies or comes back."""
         self.net.switch(up)
 
-    def fail_disk(self, node: str, vm: str, failed: bool) -> None:
+    def fail_disk(self, node: str, vm: str, failed: bool, empty: bool = False) -> None:
         """Every read and write of it fails; a disk in order is attached again, as a person would."""
         self.machines[node].fail_disk(vm, failed)
+        if empty:
+            with (self.directory / node / f"{vm}.raw").open("r+b") as disk:
+                disk.write(bytes(GUEST_MIB << 20))
+            self.run(node, f"drbdadm create-md --force {vm}")
         if not failed:
             self.run(node, f"drbdadm attach {vm}")
 

@@ -83,8 +83,11 @@ def test_path_unit_waits_for_a_flag_that_its_service_removes_first(unit: Path) -
     assert not re.search(r"^(PathChanged|PathModified)=", text(unit), re.M)
     assert values(unit, "TriggerLimitIntervalSec") == ["0"]
     service = ROOT / "systemd" / (values(unit, "Unit") or [f"{unit.stem}.service"])[0]
-    first = re.search(r"^Exec[A-Za-z]+=(.*)", text(service), re.M)
-    assert first and re.search(rf"\brm\b.*{flag}\b", first[1])
+    (command,) = re.findall(r"^Exec[A-Za-z]+=/usr/bin/kc-(\w+)$", text(service), re.M)
+    body = text(LIB / f"commands/{command}.py")
+    assert body.index(f'call.remove(call.run, "wake/{Path(flag).name}")') < body.index("place_of(call)")
+    # one that dies before that is not to be started as fast as it dies
+    assert values(service, "OnFailure") == ["kc-pause.service"] and "kc-pause.service" in values(service, "After")
 
 
 @pytest.mark.parametrize("unit", [u for u in UNITS if u.suffix == ".service"], ids=lambda unit: unit.name)

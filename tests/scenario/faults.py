@@ -120,11 +120,11 @@ class Faults:
         self.pair.net.silence(node, network, False)
         self.pair.net.mend(node, network)
 
-    def _sever(self, network: Network) -> None:
-        self.pair.net.sever(network, True)
+    def _part(self, network: Network) -> None:
+        self.pair.net.part(network, True)
 
     def _join(self, network: Network) -> None:
-        self.pair.net.sever(network, False)
+        self.pair.net.part(network, False)
 
     def _switch(self, state: str) -> None:
         self.pair.switch(state == "on")
@@ -152,6 +152,9 @@ class Faults:
 
     def _mend_disk(self, node: str, vm: str) -> None:
         self.pair.fail_disk(node, vm, False)
+
+    def _replace_disk(self, node: str, vm: str) -> None:
+        self.pair.fail_disk(node, vm, False, empty=True)
 
     def _fill_run(self, node: str) -> None:
         self.full.add(node)

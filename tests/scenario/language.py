@@ -12,6 +12,7 @@ WORLDS = ("simulator", "container", "virtual")
 NODES, NETWORKS, VMS = ("node1", "node2"), ("production", "storage"), ("web1", "web2")
 HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1", "vm web2", "fence")
 SURVIVED = ("yes", "no", "a human decides")
+FENCES = ("works", "broken")
 DECISIONS = ("all", "home", "none", "hold")
 PROCESSES = ("kc-heartbeat", "kc-fence-peer", "qemu")
 MARKS = ("ahead", "even", "yields", "claim", "pending")
@@ -37,8 +38,10 @@ FAULTS: dict[str, str] = {
     "duplicate": f"{_NODE} {_NET}",
     "reorder": f"{_NODE} {_NET}",
     "pass": f"{_NODE} {_NET}",
-    "sever": "(production|storage)",
-    "join": "(production|storage)",
+    # the two ports of the switch no longer hear each other (a rule between the nodes' production addresses, both
+    # ways, ICMP too), while both still reach the switch and the ping address
+    "part": "(production)",
+    "join": "(production)",
     "switch": "(off|on)",
     "ping address": "(off|on)",
     "kill": rf"{_NODE} (kc-heartbeat|kc-fence-peer|qemu)(?: {_VM})?",
@@ -46,18 +49,20 @@ FAULTS: dict[str, str] = {
     "continue": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
     "fail disk": f"{_NODE} {_VM}",
     "mend disk": f"{_NODE} {_VM}",
+    "replace disk": f"{_NODE} {_VM}",  # with an empty one
     "fill run": _NODE,
     "free run": _NODE,
     "clock": rf"{_NODE} ([+-]\d+)",
     "reboot": _NODE,
+    # a line for the shell, `;` and `&&` as kc-status prints them; [N]: the exit status that is expected instead of 0
     "type": rf"{_NODE} (?:\[(\d+)\] )?(\S.*)",
 }
 CONDITIONS: dict[str, str] = {
     "healthy": "healthy",
     "runs": rf"{_VM} runs on (node1|node2|both|one|none)",
     "frozen": rf"{_VM} is frozen on {_NODE}",
-    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|UpToDate|"
-            rf"Consistent|Outdated|Inconsistent|Diskless) on {_NODE}",
+    "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|UpToDate|Consistent|Outdated|"
+            rf"Inconsistent|Diskless) on {_NODE}",
     "mark": rf"{_VM} is (ahead|even|yielded|claimed|pending) on {_NODE}",
     "decides": rf"{_NODE} decides (all|home|none|hold)",
     "sees": rf"{_NODE} sees (\S+)",
@@ -141,6 +146,11 @@ class Scenario:
         """`config: settle=5 deadtime=3` as a dictionary."""
         return dict(word.split("=", 1) for word in shlex.split(self.header.get(key, "")))
 
+    def fences(self) -> dict[str, str]:
+        """`fence: node1 node2=broken`: the nodes that have a fence command, and whether it works."""
+        words = [word.partition("=") for word in self.header.get("fence", "").split()]
+        return {node: state if equals else "works" for node, equals, state in words}
+
     def __str__(self) -> str:
         """The file, as this module would write it."""
         lines = [f"{key}: {self.header[key]}" for key in HEADER if key in self.header]
@@ -164,6 +174,9 @@ def parse(name: str, text: str) -> Scenario:
             raise Mistake(f"{name}.scenario: {key}: is missing")
     if out.header["survived"] not in SURVIVED:
         raise Mistake(f"{name}.scenario: survived: expected one of {', '.join(SURVIVED)}")
+    for node, state in out.fences().items():
+        if node not in NODES or state not in FENCES:
+            raise Mistake(f"{name}.scenario: fence: {node}={state}: expected node1, node1=broken and the like")
     return out
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from tests.lab import setup
 from tests.lab.pair import NODES, VMS, Dot, Pair
-from tests.lab.strip import COMMAND, PowerStrip
+from tests.lab.strip import BROKEN, COMMAND, PowerStrip
 from tests.scenario.faults import Faults
 from tests.scenario.invariants import Invariants
 from tests.scenario.language import Scenario, Step
@@ -100,7 +100,7 @@ class Runner:
 
     def run(self) -> str:
         """Prepare, do every step, check, and put everything back that can be; the timeline."""
-        strip = PowerStrip(self.pair.net, self.faults.cut) if self.scenario.header.get("fence") else None
+        strip = PowerStrip(self.pair.net, self.faults.cut) if self.scenario.fences() else None
         try:
             prepare(self.scenario, self.pair, self.view)
             self.tell("begin")
@@ -192,7 +192,8 @@ def run(scenario: Scenario, pair: Pair, world: str) -> str:
 
 def wanted_files(scenario: Scenario, defaults: Mapping[str, object]) -> dict[str, str]:
     """The configuration that a scenario asks for, by path."""
-    fences = {node: COMMAND.format(node=node) for node in scenario.header.get("fence", "").split()}
+    states = scenario.fences()
+    fences = {node: COMMAND.format(node=node) if states[node] == "works" else BROKEN for node in states}
     changes: dict[str, object] = {**defaults, **scenario.settings("config")}
     files = {setup.CONFIG: setup.kisscluster_conf(fences, **changes)}
     for vm in VMS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from kisscluster.decide.facts import Copy, Links, NodeFacts, Side, VmFacts
@@ -25,7 +24,7 @@ ISOLATED = Links(storage=False, production=False, trace=False, ping=False)
 def node(links: Links | None = None, **changes: Any) -> NodeFacts:
     peer = Side(**changes.pop("peer", {}))
     me = Side(**changes.pop("me", {}))
-    return replace(NodeFacts(links=links or Links(), me=me, peer=peer), **changes)
+    return NodeFacts(links=links or Links(), me=me, peer=peer)._replace(**changes)
 
 
 def copy(line: str | None = None, **marks: bool) -> Copy:
@@ -33,5 +32,5 @@ def copy(line: str | None = None, **marks: bool) -> Copy:
 
 
 def vm(line: str | None = EVEN, peer: Copy | None = None, at_home: bool = True, **changes: Any) -> VmFacts:
-    marks = {name: changes.pop(name) for name in ("even", "yields", "claim", "ahead", "running") if name in changes}
+    marks = {name: changes.pop(name) for name in ("even", "yields", "claim", "ahead", "running", "failed", "off") if name in changes}
     return VmFacts("web1", at_home, copy(line, **marks), peer or Copy(), **changes)

@@ -50,7 +50,7 @@ class Two:
 
     def links(self, name: str) -> str:
         links = self.hearts[name].links(self.now)
-        return " ".join(key for key, value in vars(links).items() if value)
+        return " ".join(key for key, value in links._asdict().items() if value)
 
 
 @pytest.fixture

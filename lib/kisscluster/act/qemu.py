@@ -1,19 +1,19 @@
 """QEMU's command line for a VM, the same for QEMU 7.2 and 10 (FACTS 3)."""
 
 import os
+import pwd
 import shlex
 import stat
-import uuid
 import zlib
 
 from kisscluster.base.config import Vm
-from kisscluster.base.run import Doer
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.run import Doer, Ended
 
-USER = "_kisscluster-vm"
+USER = os.environ.get("KC_VM_USER", "_kisscluster-vm")
 # Never the alias q35: it names another machine on each release, and both releases know this one.
 MACHINE = "pc-q35-7.2"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-NAMESPACE = uuid.UUID("6f1d3a52-52a6-4c55-9d8a-3f3cf1a1a8f1")
 
 
 def folder(run_dir: str, name: str) -> str:
@@ -27,23 +27,55 @@ def tap(name: str, index: int) -> str:
     return f"{short}.{index}"
 
 
-def remove_taps(doer: Doer, vm: Vm) -> None:
-    """A QEMU that was killed leaves its interfaces behind; where there is none, ip(8) fails and nothing is lost."""
-    for index in range(len(vm.bridge)):
-        doer.do("ip", "link", "delete", tap(vm.name, index))
+def identity(name: str) -> str:
+    """A UUID that is the name itself (RFC 9562, version 8): unique without a hash, the same on both nodes."""
+    digits = name.encode().ljust(15, b"\0").hex()
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-{digits[18:]}"
 
 
-def preparation(vm: Vm, run_dir: str, devices: list[str]) -> list[list[str]]:
-    """The commands that give an unprivileged QEMU its sockets' folder, its disks and its interfaces."""
-    out = [["install", "-d", "-m", "0750", "-o", USER, "-g", USER, folder(run_dir, vm.name)]]
-    out += [["chown", USER, device] for device in devices]
+def _ip(doer: Doer, lines: list[str], *options: str) -> Ended:
+    """All in one process."""
+    return doer.do("ip", *options, "-batch", "-", given="".join(f"{line}\n" for line in lines))
+
+
+def _make_taps(doer: Doer, vm: Vm) -> Ended:
+    lines = []
     for index, bridge in enumerate(vm.bridge):
         name = tap(vm.name, index)
-        out += [
-            ["ip", "tuntap", "add", "dev", name, "mode", "tap", "user", USER],
-            ["ip", "link", "set", "dev", name, "master", bridge, "up"],
-        ]
-    return out
+        lines += [f"tuntap add dev {name} mode tap user {USER}", f"link set dev {name} master {bridge} up"]
+    return _ip(doer, lines)
+
+
+def remove_taps(doer: Doer, vm: Vm) -> None:
+    """A QEMU that ended leaves its interfaces behind; where there is none, ip(8) fails and nothing is lost."""
+    _ip(doer, [f"link delete {tap(vm.name, index)}" for index in range(len(vm.bridge))], "-force")
+
+
+def prepare(doer: Doer, vm: Vm, run_dir: str, devices: list[str]) -> None:
+    """Give an unprivileged QEMU its sockets' folder, its disks and its interfaces."""
+    where = folder(run_dir, vm.name)
+    if doer.say(shlex.join(["install", "-d", "-m", "0750", "-o", USER, "-g", USER, where])):
+        os.makedirs(where, exist_ok=True)
+        os.chmod(where, 0o750)
+        _give(where, group=True)
+    for device in devices:
+        if doer.say(shlex.join(["chown", USER, device])):
+            _give(device)
+    ended = _make_taps(doer, vm)
+    if ended.status:
+        # left by a node that was reset in the wrong moment, or half made
+        remove_taps(doer, vm)
+        ended = _make_taps(doer, vm)
+    if ended.status:
+        raise Failure(Exit.UNAVAILABLE, f"ip: {vm.name}'s interfaces: {ended.status}: {ended.talk}")
+
+
+def _give(path: str, group: bool = False) -> None:
+    try:
+        user = pwd.getpwnam(USER)
+    except KeyError:
+        raise Failure(Exit.UNAVAILABLE, f"{USER}: no such user: is the package installed?") from None
+    os.chown(path, user.pw_uid, user.pw_gid if group else -1)
 
 
 def command(vm: Vm, run_dir: str, devices: list[str]) -> list[str]:
@@ -86,7 +118,7 @@ def _machine(vm: Vm) -> list[str]:
         "-m",
         str(vm.memory),
         "-uuid",
-        str(uuid.uuid5(NAMESPACE, vm.name)),
+        identity(vm.name),
         "-rtc",
         f"base={vm.clock},driftfix=slew",
         "-boot",

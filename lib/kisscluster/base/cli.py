@@ -77,7 +77,14 @@ def _plain(value: object) -> str:
 
 def parser(program: str, purpose: str, timeout: float) -> argparse.ArgumentParser:
     """The options that all commands share (DESIGN 4)."""
-    out = argparse.ArgumentParser(program, description=purpose, epilog=f"See also: man {program}", allow_abbrev=False)
+    out = argparse.ArgumentParser(
+        program,
+        description=purpose,
+        epilog=f"See also: man {program}",
+        allow_abbrev=False,
+        # to ask the terminal, argparse imports shutil, and that every compressor there is
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=78),
+    )
     out.add_argument("-V", "--version", action="version", version=f"{program} (KISScluster) {VERSION}")
     out.add_argument("-n", "--dry-run", action="store_true", help="print the commands instead of running them")
     out.add_argument("-q", "--quiet", action="store_true", help="print no answer and no talk")

@@ -2,14 +2,22 @@
 
 import os
 import re
+import sys
 import zlib
-from dataclasses import dataclass
-
-from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
-from configobj.validate import Validator, VdtValueError
+from types import ModuleType
+from typing import NamedTuple
 
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.state import is_vm_name
+
+# configobj imports it for its doctests alone, and it imports a fifth of all that a command needs
+sys.modules.setdefault("pprint", ModuleType("pprint")).__dict__.setdefault("pprint", print)
+
+from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values  # noqa: E402
+from configobj.validate import Validator, VdtValueError  # noqa: E402
+
+if not hasattr(sys.modules["pprint"], "pformat"):
+    del sys.modules["pprint"]
 
 # key: (configobj's check, what a person should have written)
 CLUSTER = {
@@ -43,16 +51,14 @@ VM = {
 }
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     name: str
     production: str
     storage: str
     fence: str
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """kisscluster.conf; all times in seconds."""
 
     file: str
@@ -82,18 +88,11 @@ class Config:
         return f"{os.path.dirname(self.file)}/vm"
 
 
-@dataclass(frozen=True)
-class Resource:
-    """A VM as far as its disks go: its name, and its home ("" when its file cannot be read)."""
+class Vm(NamedTuple):
+    """vm/NAME.conf; memory in MiB, stop_timeout in seconds."""
 
     name: str
     node: str
-
-
-@dataclass(frozen=True)
-class Vm(Resource):
-    """vm/NAME.conf; memory in MiB, stop_timeout in seconds."""
-
     memory: int
     cpus: int
     bridge: tuple[str, ...]
@@ -105,6 +104,16 @@ class Vm(Resource):
     vnc: str
     clock: str
     extra: str
+
+
+class Unread(NamedTuple):
+    """A VM whose file cannot be read: all that is known of it."""
+
+    name: str
+    node: str = ""
+
+
+Resource = Vm | Unread  # a VM as far as its disks go
 
 
 def _is_address(value: object) -> str:

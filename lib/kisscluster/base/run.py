@@ -4,13 +4,12 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a program ended: its exit status (128+n: killed by signal n, 124: out of time, 127: not found)."""
 
     status: int
@@ -29,27 +28,56 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": f"{path}:{SYSTEM_PATH}" if path else SYSTEM_PATH, "LC_ALL": "C.UTF-8"}
 
 
-def run(argv: Sequence[str], timeout: float) -> Ended:
-    """Run a program to its end, at most `timeout` seconds; never raises for the program's own failures."""
-    import subprocess  # most calls of kc-quorum and kc-fence-peer run nothing
+def run(argv: Sequence[str], timeout: float, given: str = "") -> Ended:
+    """Run a program to its end, at most `timeout` seconds; never raises for the program's own failures.
 
+    Not by subprocess: its import takes as long as some of the programs, and a failover waits for it thrice. What
+    is said goes to memory, not through a pipe: that ends only when the last grandchild that has it open does.
+    """
+    files = [os.memfd_create(name) for name in ("stdin", "stdout", "stderr")]
     try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            env=environment(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Ended(124, "", f"{argv[0]}: did not end within {timeout:g} s")
+        os.pwrite(files[0], given.encode(), 0)
+        status = _status(argv, files, timeout)
+        out, err = (_said(fd) for fd in files[1:])
     except OSError as error:
         return Ended(127, "", f"{argv[0]}: {error.strerror}")
-    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
-    return Ended(status, done.stdout, done.stderr)
+    finally:
+        for fd in files:
+            os.close(fd)
+    return Ended(124, "", f"{argv[0]}: did not end within {timeout:g} s") if status is None else Ended(status, out, err)
+
+
+def _status(argv: Sequence[str], files: list[int], timeout: float) -> int | None:
+    """None when it did not end in time."""
+    import select
+    import signal
+
+    pid = os.posix_spawn(
+        _found(argv[0]),
+        list(argv),
+        environment(),
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(files)],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores
+    )
+    ended = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    in_time = poll.poll(timeout * 1000)
+    if not in_time:
+        os.kill(pid, signal.SIGKILL)
+    os.close(ended)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return None if not in_time else code if code >= 0 else 128 - code
+
+
+def _found(program: str) -> str:
+    """Where PATH has it; posix_spawnp(3) would look in our own PATH, which may lack the system's."""
+    places = [f"{folder}/{program}" for folder in environment()["PATH"].split(":")] if "/" not in program else []
+    return next((place for place in places if os.access(place, os.X_OK)), program)
+
+
+def _said(fd: int) -> str:
+    return os.pread(fd, os.fstat(fd).st_size, 0).decode("utf-8", "replace")
 
 
 class Doer:
@@ -68,8 +96,9 @@ class Doer:
             print(f"+ {line}", file=sys.stderr, flush=True)
         return not self.dry
 
-    def do(self, *argv: str, timeout: float | None = None) -> Ended:
-        """Run a program that changes something; a dry run takes it for a success."""
-        if not self.say(shlex.join(argv)):
+    def do(self, *argv: str, timeout: float | None = None, given: str = "") -> Ended:
+        """Run a program that changes something, on its stdin what is given; a dry run takes it for a success."""
+        line = shlex.join(argv)
+        if not self.say(f"printf %s {shlex.quote(given)} | {line}" if given else line):
             return Ended(0, "", "")
-        return run(argv, timeout or self.timeout)
+        return run(argv, timeout or self.timeout, given)

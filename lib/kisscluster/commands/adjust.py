@@ -1,10 +1,13 @@
 """kc-adjust: bring a VM's DRBD resource to what its file says: up, connected, its fence handler at work."""
 
 from kisscluster.act import drbd
+from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit
 from kisscluster.commands.common import facts_of, named_vm, place_of, vm_argument
 from kisscluster.decide.plan import may_reconnect
+from kisscluster.decide.rules import overtaken
+from kisscluster.see import kernel
 
 
 def work(call: Call) -> int:
@@ -12,11 +15,17 @@ def work(call: Call) -> int:
     vm = named_vm(call, place.config)
     with call.locked(f"lock/{vm.name}"):
         node, facts = facts_of(place, vm)
-        mine = facts.me.drbd
+        # the heartbeat's word may be half an interval old, and from before DRBD found a split brain
+        mine = kernel.read().get(vm.name)
+        facts = facts._replace(me=facts.me._replace(drbd=mine))
+        deaf = facts.primary and facts.frozen and not facts.connected and not facts.handler
+        if deaf and overtaken(node, facts) and facts.peer_primary:
+            # the kernel asks no handler about a disk that failed
+            call.talk(f"{vm.name}: the peer went on without this node: resetting it")
+            reset(call.doer)
         if mine is not None and mine.connection == "StandAlone" and not may_reconnect(node, facts):
             call.talk(f"{vm.name}: StandAlone, and must not be connected now: kc-status says why")
             return Exit.UNSAFE
-        deaf = facts.primary and facts.frozen and not facts.connected and not facts.handler
         ended = drbd.adjust(call.doer, vm.name, fire_again=deaf)
         if ended.status:
             call.talk(f"{vm.name}: drbdadm adjust: {ended.status}: {ended.talk}")

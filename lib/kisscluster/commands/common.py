@@ -1,10 +1,9 @@
 """What most commands begin with: the configuration, the facts, the VM that was named."""
 
 import argparse
-from dataclasses import replace
 
 from kisscluster.base.cli import Call
-from kisscluster.base.config import Config, Resource, Vm, load, load_vm
+from kisscluster.base.config import Config, Resource, Unread, Vm, load, load_vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.state import is_vm_name
 from kisscluster.decide import promote
@@ -40,7 +39,7 @@ def vm_or_unknown(call: Call, name: str) -> Resource:
         return load_vm(load(call.config_file), name)
     except Failure as failure:
         call.talk(str(failure))
-        return Resource(name, "")
+        return Unread(name)
 
 
 def facts_of(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
@@ -67,7 +66,7 @@ def go_ahead(call: Call, place: Place, vm: Resource) -> bool:
     fresh = call.write(place.state, f"ahead/{vm.name}", "", durable=True)
     node, facts = facts_of(place, vm)
     # a slow disk may have taken a minute for the mark: what permitted it must still be true without it
-    grounds = replace(facts, me=replace(facts.me, ahead=not fresh))
+    grounds = facts._replace(me=facts.me._replace(ahead=not fresh))
     if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):
         return True
     if fresh:

@@ -31,9 +31,15 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     elif action.verb == plans.CLEAR:
         call.remove(place.run, f"pending/{action.vm}")
     elif action.verb == plans.AHEAD:
-        call.write(place.state, f"ahead/{action.vm}", "", durable=True)
+        word = kernel.read().get(action.vm)
+        if word is not None and word.only_copy:  # it may have been given up since the heartbeat looked
+            call.write(place.state, f"ahead/{action.vm}", "", durable=True)
     elif action.verb == plans.LEVEL:
         level(call, place, action.vm)
+    elif action.verb == plans.ENDED:
+        word = kernel.read().get(action.vm)
+        if word is not None and not word.primary:  # it may have been promoted since the heartbeat looked
+            call.remove(place.run, f"local/running/{action.vm}")
     elif action.verb == plans.MENDED:
         call.remove(place.state, f"split-brain/{action.vm}")
 
@@ -75,8 +81,10 @@ def tell(call: Call, place: Place, summary: str, actions: list[Action]) -> None:
 
 
 def work(call: Call) -> int:
-    place = place_of(call)
     with call.locked("lock/failover"):
+        # first the flag, then everything else: what changes from now on raises it again
+        call.remove(call.run, "wake/failover")
+        place = place_of(call)
         vms, mistakes = load_vms(place.config)
         node = node_facts(place)
         decision = decide(node)

@@ -5,7 +5,6 @@ import os
 import sys
 import syslog
 import time
-from dataclasses import replace
 
 from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
@@ -48,12 +47,13 @@ def look(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
     """The facts, with the kernel's own word about this resource: the heartbeat's may be an interval old."""
     facts = vm_facts(place, vm.name, vm.node)
     word = kernel.read().get(vm.name)
-    return node_facts(place), replace(facts, me=replace(facts.me, drbd=word)) if word else facts
+    return node_facts(place), facts._replace(me=facts.me._replace(drbd=word)) if word else facts
 
 
 def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
     """One look at the facts: an answer, or fence.WAIT."""
-    code = fence.answer(*look(place, vm), promoting)
+    node, before = look(place, vm)
+    code = fence.answer(node, before, promoting)
     if code == fence.RESET:
         log(call, f"{vm.name}: the peer went on without this node: resetting it")
         reset(call.doer)
@@ -61,7 +61,7 @@ def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
     if code in WHY and code != fence.REFUSED:
         if not go_ahead(call, place, vm):
             return fence.REFUSED if promoting else fence.WAIT
-        log(call, f"{vm.name}: answering {code}: {WHY[code]}")
+        log(call, f"{vm.name}: answering {code}: {'this copy went on alone before' if before.me.ahead else WHY[code]}")
     if code == fence.WAIT:
         call.write(place.run, f"claim/{vm.name}", "home" if vm.node == place.config.me.name else "away")
     return code

@@ -2,8 +2,9 @@
 
 from kisscluster.act import drbd
 from kisscluster.base.cli import Call, start
-from kisscluster.base.exits import Exit
+from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import facts_of, named_vm, place_of, vm_argument
+from kisscluster.see import kernel
 
 
 def work(call: Call) -> int:
@@ -11,10 +12,12 @@ def work(call: Call) -> int:
     vm = named_vm(call, place.config)
     with call.locked(f"lock/{vm.name}"):
         node, facts = facts_of(place, vm)
-        mine, peer = facts.me.drbd, facts.peer.drbd
+        mine, peer = kernel.read().get(vm.name), facts.peer.drbd
         if mine is not None and mine.disk == "Outdated" and not mine.connected:
             call.answer(vm=vm.name, outdated=True)
             return Exit.OK
+        if mine != facts.me.drbd:
+            raise Failure(Exit.AGAIN, f"{vm.name}: its disk has just changed to {mine}")
         why = (
             "the newest copy may be here: we went on without the peer"
             if facts.me.ahead

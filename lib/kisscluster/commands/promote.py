@@ -14,6 +14,7 @@ from kisscluster.see import kernel
 from kisscluster.see.files import Place
 
 PAUSE = 0.3  # seconds until the kernel may have found out that its peer is gone (FACTS 1.5)
+AWAY = 0.7  # the same while connected, away from home: both promoting in step would refuse each other for ever
 LATE = "late"
 STATUS = {promote.REFUSE: Exit.NO, promote.STALE_COPY: Exit.UNSAFE}
 
@@ -71,7 +72,8 @@ def work(call: Call) -> int:
                     call.remove(place.run, f"{mark}/{vm.name}")
                 call.answer(vm=vm.name, promoted=True, reason=found.reason)
                 return Exit.OK
-            if status not in (drbd.REFUSED, Exit.AGAIN) or time.monotonic() + PAUSE > end:
+            pause = AWAY if found.word == promote.GO and vm.node != place.config.me.name else PAUSE
+            if status not in (drbd.REFUSED, Exit.AGAIN) or time.monotonic() + pause > end:
                 call.write(place.run, f"pending/{vm.name}", f"drbdadm primary answered {status}")
                 return {
                     drbd.NO_GOOD_COPY: Exit.UNSAFE,
@@ -79,7 +81,7 @@ def work(call: Call) -> int:
                     Exit.AGAIN: Exit.AGAIN,
                     124: Exit.TIMEOUT,
                 }.get(status, Exit.UNAVAILABLE)
-            time.sleep(PAUSE)
+            time.sleep(pause)
 
 
 def main() -> int:

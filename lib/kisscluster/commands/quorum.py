@@ -60,15 +60,16 @@ def work(call: Call) -> int:
         call.dry = False
         call.answer(decision=decision.word, reason=decision.reason)
         return status_of(decision)
-    place = place_of(call)
     with call.locked("lock/quorum"):
+        # first the flag, then everything else: what changes from now on raises it again
+        call.remove(call.run, "wake/quorum")
+        place = place_of(call)
         changed = adopt(call, place)
         facts = node_facts(place)
         changed |= tell(call, place, facts)
         decision = decide(facts)
         if call.write(place.run, "decision", str(decision)):
             call.talk(f"decision: {decision.word}: {decision.reason}")
-            changed = True
         if changed:
             call.wake("failover")
     call.answer(decision=decision.word, reason=decision.reason)

@@ -63,7 +63,7 @@ def gather(call: Call, place: Place) -> Facts:
         "peer_alive": node.alive,
         "peer_dead": node.dead,
         "vms": rows,
-        "problems": [item.__dict__ for item in wrongs],
+        "problems": [item._asdict() for item in wrongs],
     }
 
 

@@ -29,11 +29,7 @@ def direct(call: Call, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
-    qemu.remove_taps(call.doer, vm)
-    for step in qemu.preparation(vm, call.run.root, devices):
-        ended = call.doer.do(*step)
-        if ended.status:
-            raise Failure(Exit.UNAVAILABLE, f"{shlex.join(step)}: {ended.status}: {ended.talk}")
+    qemu.prepare(call.doer, vm, call.run.root, devices)
     go = call.doer.say(shlex.join(command))
     if not devices:
         raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res()}/{vm.name}: no volume: its DRBD resource is not up here")
@@ -46,7 +42,10 @@ def direct(call: Call, vm: Vm) -> int:
 def elsewhere(call: Call, place: Place, vm: Vm) -> int:
     """It belongs to the peer: our word reaches it within an interval, and it starts the VM by itself."""
     end = time.monotonic() + call.timeout
-    while not call.dry and not facts_of(place, vm)[1].peer.running:
+    while not call.dry and not (facts := facts_of(place, vm)[1]).peer.running:
+        if facts.peer.failed or facts.peer.off:
+            call.talk(f"{vm.name} ended on {place.config.peer.name} and stays down until you type there: kc-vm-start {vm.name}")
+            return Exit.NO
         if time.monotonic() > end:
             call.talk(f"{vm.name} did not start on {place.config.peer.name} yet: kc-status says why")
             return Exit.TIMEOUT
@@ -66,7 +65,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
     here = facts.at_home if word == HOLD else belongs_here(word, facts)
     if node.alive and not facts.me.running and (facts.peer.running or not here):
         return elsewhere(call, place, vm)
-    if facts.failed:
+    if facts.me.failed:
         enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])
     ended = wait_for(call.doer, "start", unit("vm", vm.name))
     if ended.status == 0:

@@ -125,7 +125,7 @@ def ended(call: Call, vm: Resource) -> int:
 
 def person(call: Call, place: Place, vm: Vm) -> int:
     """Say that it stays stopped, here and after a failover; then stop it where it runs."""
-    _, facts = facts_of(place, vm)
+    node, facts = facts_of(place, vm)
     if not facts.stopped:
         say_word(call, place, f"stopped/{vm.name}", True)
     if facts.me.running:
@@ -133,11 +133,12 @@ def person(call: Call, place: Place, vm: Vm) -> int:
         if done.status:
             call.talk(f"{vm.name}: {done.talk}")
     end = time.monotonic() + call.timeout
-    while not call.dry and (facts.me.running or facts.peer.running):
+    # whoever ran it when it died does not run it now
+    while not call.dry and (facts.me.running or facts.peer.running and node.alive):
         if time.monotonic() > end:
             return Exit.TIMEOUT
         time.sleep(PAUSE)
-        _, facts = facts_of(place, vm)
+        node, facts = facts_of(place, vm)
     call.talk(f"{vm.name} stays stopped until: kc-vm-start {vm.name}")
     call.answer(vm=vm.name, running="no")
     return Exit.OK

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kisscluster.decide.words import Drbd
 
 
-@dataclass(frozen=True)
-class Links:
+class Links(NamedTuple):
     """The file `links`: what kc-heartbeat sees, read as one (DESIGN 3)."""
 
     storage: bool = True
@@ -37,8 +36,7 @@ class Links:
         return " ".join(ways + marks)
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(NamedTuple):
     """What one node says of itself beyond its VMs."""
 
     fit: bool = True
@@ -46,18 +44,19 @@ class Side:
     standby: bool = False
     leaving: bool = False
     config: str = ""
+    told: bool = True  # has it said whether it is fit?
 
 
-@dataclass(frozen=True)
-class NodeFacts:
+class NodeFacts(NamedTuple):
     """Everything that the decision is made from."""
 
     stale: str = ""  # why the heartbeat's files cannot be trusted, or nothing
-    links: Links = field(default_factory=Links)
-    me: Side = field(default_factory=Side)
-    peer: Side = field(default_factory=Side)
+    links: Links = Links()
+    me: Side = Side()
+    peer: Side = Side()
     maintenance: bool = False
     fence: bool = False  # the peer has a fence command
+    me_fence: bool = False  # this node has one, which the peer runs
     proven: bool = False  # the peer was proven off since its last word
     me_unfit_long: bool = True  # where unfit at all: for deadtime and two intervals
     peer_unfit_long: bool = True
@@ -91,8 +90,7 @@ class NodeFacts:
         return bool(self.me.config and self.peer.config and self.me.config != self.peer.config)
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(NamedTuple):
     """One node's word about its copy of a VM."""
 
     drbd: Drbd | None = None
@@ -101,19 +99,18 @@ class Copy:
     claim: bool = False
     ahead: bool = False
     running: bool = False
+    failed: bool = False  # its QEMU failed too often there
+    off: bool = False  # the guest switched itself off there
 
 
-@dataclass(frozen=True)
-class VmFacts:
+class VmFacts(NamedTuple):
     """Everything that is known about one VM; `peer` holds words newer than the last change here."""
 
     name: str
     at_home: bool  # this node is its home
-    me: Copy = field(default_factory=Copy)
-    peer: Copy = field(default_factory=Copy)
+    me: Copy = Copy()
+    peer: Copy = Copy()
     stopped: bool = False  # by a person
-    failed: bool = False  # its QEMU failed too often
-    off: bool = False  # the guest switched itself off
     pending: bool = False
     split: bool = False  # DRBD's split-brain handler left its mark
     handler: bool = False  # kc-fence-peer is at work
@@ -126,6 +123,11 @@ class VmFacts:
     @property
     def primary(self) -> bool:
         return self.me.drbd is not None and self.me.drbd.primary
+
+    @property
+    def down(self) -> bool:
+        """Not to be started here: a person stopped it, or it ended here for good."""
+        return self.stopped or self.me.failed or self.me.off
 
     @property
     def frozen(self) -> bool:

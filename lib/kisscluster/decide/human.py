@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _LINE = re.compile(r"(?:(yes|no|on|off)(?: ([0-9]{1,15}))?)?")
 
 
-@dataclass(frozen=True, order=True)
-class Word:
+class Word(NamedTuple):
     """Ordered so that the newest is the largest; of two words of the same age, yes is."""
 
     counter: int = 0

@@ -28,7 +28,8 @@ def next_even(before: bool, me: Copy, peer: Copy, last: Copy) -> bool:
 def next_yields(before: bool, me: Copy, peer: Copy, known: bool, gives_way: bool) -> bool:
     """Our word that the peer may go on alone; stands until the peer says neither claim nor ahead (DESIGN 3).
 
-    A frozen primary asks by its very state: its word is here before its handler has even started.
+    A frozen primary asks by its very state: its word is here before its handler has even started. Whose own disk
+    failed asks in vain: ours is the good copy, and would be outdated by our word (*20).
     `known`: the peer's marks are newer than our last change. `gives_way`: when both claim, we are the one
     that gives way (not its home).
     """
@@ -36,7 +37,8 @@ def next_yields(before: bool, me: Copy, peer: Copy, known: bool, gives_way: bool
         return False
     if not known:
         return before
-    asks = peer.claim or peer.drbd is not None and peer.drbd.waiting
+    good = peer.drbd is None or peer.drbd.disk in ("UpToDate", "Consistent")
+    asks = good and (peer.claim or peer.drbd is not None and peer.drbd.waiting)
     if before:
         return asks or peer.ahead
     return asks and (not me.claim or gives_way)

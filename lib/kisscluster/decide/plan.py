@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.promote import CLAIM, may_promote, verdict
@@ -10,15 +10,14 @@ from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here, may_give_up
 
 START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
-ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED = "ask", "release", "clear", "ahead", "level", "mended"
+ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED, ENDED = "ask", "release", "clear", "ahead", "level", "mended", "ended"
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
     start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. ahead: set the mark.
-    release, clear, level, mended: drop the mark claim, pending, ahead, split-brain.
+    release, clear, level, mended, ended: drop the mark claim, pending, ahead, split-brain, running.
     """
 
     verb: str
@@ -40,14 +39,16 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     mine, peer = vm.me.drbd, vm.peer.drbd
     out = []
     both_even = mine is not None and mine.even and peer is not None and peer.even
-    if mine is not None and mine.running_alone and not vm.me.ahead:
-        out.append(Action(AHEAD, vm.name, "it runs on without the peer, and the kernel asked nobody"))
+    if mine is not None and mine.only_copy and not vm.me.ahead:
+        out.append(Action(AHEAD, vm.name, "it is written here and not on the peer, and the kernel asked nobody"))
     if vm.me.ahead and both_even:
         out.append(Action(LEVEL, vm.name, "both copies are the same again"))
     if vm.me.ahead and mine is not None and mine.disk == "Inconsistent":
         out.append(Action(LEVEL, vm.name, "this copy is being resynced from the peer's"))
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
+    if vm.me.running and mine is not None and not mine.primary:
+        out.append(Action(ENDED, vm.name, "nothing runs on a secondary disk"))
     asks = vm.frozen or wanted(decision, vm) and verdict(node, vm).word == CLAIM
     if vm.me.claim and not asks and not vm.handler:
         out.append(Action(RELEASE, vm.name, "nothing is asked of the peer any more"))
@@ -58,7 +59,7 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
 
 def wanted(decision: Decision, vm: VmFacts) -> bool:
     """Should it run here, by the decision and by what people and the guest said?"""
-    return belongs_here(decision.word, vm) and not (vm.stopped or vm.failed or vm.off)
+    return belongs_here(decision.word, vm) and not vm.down
 
 
 def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) -> list[Action]:
@@ -88,7 +89,7 @@ def orphan(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
 
 def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
-    return not (vm.stopped or vm.failed or vm.off) and (
+    return not vm.down and (
         decision.word == HOLD or decision.word != NONE and not (node.alive and vm.peer.running)
     )
 
@@ -102,7 +103,7 @@ def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
 def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.me.running:
         return _running(decision, node, vm)
-    if vm.stopped or vm.failed or vm.off or vm.frozen or vm.me.drbd is None:
+    if vm.down or vm.frozen or vm.me.drbd is None:
         return []
     if vm.primary:
         return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, node, vm) else []
@@ -116,7 +117,8 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
 def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.stopped:
         return [Action(STOP, vm.name, "a person stopped it")]
-    if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home:
+    newest = vm.me.ahead and not vm.peer.ahead  # the peer was overtaken, and resets itself
+    if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home and not newest:
         return [Action(STOP, vm.name, "it runs on both nodes, and the peer is its home")]
     if decision.word == NONE and may_give_up(node, vm):
         return [Action(STOP, vm.name, decision.reason)]

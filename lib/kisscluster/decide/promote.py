@@ -1,6 +1,6 @@
 """May this node become primary for a VM? Asked anew from the facts each time."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.rules import may_go_alone
@@ -16,8 +16,7 @@ DONE, REFUSE, GO, GO_ALONE, CLAIM, STALE_COPY, WAIT = (
 )
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     word: str
     reason: str
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from kisscluster.decide.facts import NodeFacts
 
 ALL, HOME, NONE, HOLD = "all", "home", "none", "hold"
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """One of all, home, none, hold; why, in English; what else must happen or be told."""
 
     word: str
@@ -55,7 +53,8 @@ def _peer_silent(facts: NodeFacts) -> Decision:
 
 def _peer_alive(facts: NodeFacts) -> Decision:
     links = facts.links
-    if facts.fit and links.steady and not facts.peer.fit and facts.peer_unfit_long:
+    peer_asked = facts.peer.standby or facts.peer.leaving
+    if facts.fit and links.steady and not facts.peer.fit and (peer_asked or facts.peer_unfit_long):
         return Decision(ALL, "the peer cannot serve its VMs (no LAN, standby or leaving), this node can", True)
     asked = facts.me.standby or facts.me.leaving
     if not facts.fit and facts.peer.fit and (asked or facts.peer.steady and facts.me_unfit_long):
@@ -67,6 +66,8 @@ def _peer_alive(facts: NodeFacts) -> Decision:
             else "this node has no LAN, the peer has"
         )
         return Decision(NONE, why, not asked)
+    if not facts.fit and not facts.peer.told:
+        return Decision(HOLD, "this node cannot serve VMs, and the peer has not said yet whether it can", True)
     return _at_home(facts)
 
 
@@ -99,12 +100,12 @@ def what_if(words: dict[str, str]) -> NodeFacts:
 def _suppose(facts: NodeFacts, name: str, yes: bool) -> NodeFacts:
     value: dict[str, Any] = {name: yes}
     if name in ("storage", "production", "ping", "trace", "starting", "steady"):
-        return replace(facts, links=replace(facts.links, **value))
+        return facts._replace(links=facts.links._replace(**value))
     if name in ("maintenance", "fence", "proven"):
-        return replace(facts, **value)
+        return facts._replace(**value)
     if name in ("standby", "leaving"):
-        return replace(facts, me=replace(facts.me, **value))
+        return facts._replace(me=facts.me._replace(**value))
     if name == "peer.fit":
-        return replace(facts, peer=replace(facts.peer, fit=yes))
+        return facts._replace(peer=facts.peer._replace(fit=yes))
     known = "storage, production, ping, trace, starting, standby, maintenance, leaving, steady, proven, fence, peer.fit"
     raise ValueError(f"{name}: no such fact; known are {known}")

@@ -32,11 +32,14 @@ def overtaken(node: NodeFacts, vm: VmFacts) -> bool:
 
 
 def belongs_here(word: str, vm: VmFacts) -> bool:
-    """Where a VM should run by this decision; a VM that is not connected belongs to the node that is ahead (*)."""
+    """Where a VM should run by this decision; at home, unless only one of the copies is good (*5)."""
     if word in (NONE, HOLD):
         return False
     if word == ALL:
         return True
-    if word == HOME and not vm.connected and vm.me.ahead != vm.peer.ahead:
-        return vm.me.ahead
-    return vm.at_home
+    drbd = vm.me.drbd
+    if drbd is not None and drbd.connected:
+        mine, peers = drbd.disk == "UpToDate", drbd.peer_disk == "UpToDate"
+    else:
+        mine, peers = vm.me.ahead, vm.peer.ahead
+    return mine if mine != peers else vm.at_home

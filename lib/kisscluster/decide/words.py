@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # In the order of the kernel's enum drbd_conns (FACTS 1.3): from Connected on, the two speak with each other.
 CONNECTIONS = (
@@ -48,8 +48,7 @@ DISKS = (
 _LINE = re.compile(r"([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([rs])")
 
 
-@dataclass(frozen=True)
-class Drbd:
+class Drbd(NamedTuple):
     """One resource as one node's kernel sees it; several volumes: the worst of each."""
 
     connection: str
@@ -111,3 +110,9 @@ class Drbd:
     def running_alone(self) -> bool:
         """Primary, without the peer, and writing."""
         return self.primary and not self.connected and not self.frozen
+
+    @property
+    def only_copy(self) -> bool:
+        """What a guest writes is on this disk and not on the peer's: it is away, or its disk has failed (*20)."""
+        failed = self.connected and self.disk == "UpToDate" and self.peer_disk in ("Diskless", "Failed")
+        return self.running_alone or failed and "Primary" in (self.role, self.peer_role)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.quorum import Decision
+from kisscluster.decide.rules import may_go_alone
 
 
-@dataclass(frozen=True)
-class Wrong:
+class Wrong(NamedTuple):
     """`about`: a VM, or the pair; `command` may be empty: then there is nothing to type but to wait."""
 
     about: str
@@ -28,6 +28,8 @@ def pair(node: NodeFacts, decision: Decision) -> list[Wrong]:
         out.append(Wrong("pair", "the peer does not say that it can serve VMs"))
     if node.maintenance:
         out.append(Wrong("pair", "maintenance is on", "kc-maintenance off"))
+    if node.fence != node.me_fence:
+        out.append(Wrong("pair", "only one of the nodes has a fence command: that protects nothing; set it for both or for none"))
     if node.me.standby:
         out.append(Wrong("pair", "this node is in standby", "kc-standby off"))
     return out
@@ -48,7 +50,14 @@ def accept_loss(vm: VmFacts) -> str:
     mark = f"touch {state_dir(vm.name)}"
     if vm.me.drbd is not None and vm.me.drbd.disk in ("Outdated", "Inconsistent"):
         mark += f" && drbdadm primary --force {vm.name}"
-    return f"{mark} && kc-vm-start {vm.name}"
+    # a frozen primary has its guest already, and its handler sees the mark
+    return mark if vm.primary else f"{mark} && kc-vm-start {vm.name}"
+
+
+def _waits_for_a_human(node: NodeFacts, vm: VmFacts, text: str) -> Wrong:
+    if not node.dead:
+        return Wrong(vm.name, f"{text}the peer may be running it; once it is off for sure", "kc-fence --confirm")
+    return Wrong(vm.name, f"{text}switch the peer on, or accept the loss of what it wrote", accept_loss(vm))
 
 
 def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
@@ -64,20 +73,21 @@ def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
 
 def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     drbd = vm.me.drbd
-    if vm.failed:
-        return Wrong(
-            vm.name,
-            "not running: its QEMU failed again and again",
-            f"journalctl -u kc-vm@{vm.name} and then kc-vm-start {vm.name}",
-        )
-    if vm.off:
-        return Wrong(vm.name, "not running: the guest switched itself off", f"kc-vm-start {vm.name}")
-    if drbd is not None and not drbd.connected and not vm.primary and not node.alive:
+    for copy, there in ((vm.me, ""), (vm.peer, " on the peer; type there")):
+        if copy.failed and (node.alive or not there):
+            command = f"journalctl -u kc-vm@{vm.name} and then kc-vm-start {vm.name}"
+            return Wrong(vm.name, f"not running: its QEMU failed again and again{there}", command)
+        if copy.off and (node.alive or not there):
+            return Wrong(vm.name, f"not running: the guest switched itself off{there}", f"kc-vm-start {vm.name}")
+    if drbd is not None and not drbd.connected and not vm.primary and _alone(node):
         text = f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale: "
-        if not node.dead:
-            return Wrong(vm.name, f"{text}the peer may be running it; once it is off for sure", "kc-fence --confirm")
-        return Wrong(vm.name, f"{text}switch the peer on, or accept the loss of what it wrote", accept_loss(vm))
+        return _waits_for_a_human(node, vm, text)
     return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
+
+
+def _alone(node: NodeFacts) -> bool:
+    """The peer is silent, and this node has listened for long enough to say so."""
+    return not node.alive and not node.stale and not node.links.starting
 
 
 def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
@@ -90,18 +100,24 @@ def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
         return _split_brain(vm)
     if drbd.even:
         return []
-    frozen = ", its writes are frozen" if drbd.frozen else ""
-    return [Wrong(vm.name, f"disks are {drbd.connection} {drbd.disk}/{drbd.peer_disk}{frozen}")]
+    text = f"disks are {drbd.connection} {drbd.disk}/{drbd.peer_disk}"
+    if not drbd.frozen:
+        return [Wrong(vm.name, text)]
+    if drbd.connected or not _alone(node) or may_go_alone(node, vm):
+        return [Wrong(vm.name, f"{text}, its writes are frozen")]
+    return [_waits_for_a_human(node, vm, f"{text}, its writes are frozen: ")]
 
 
 def _split_brain(vm: VmFacts) -> list[Wrong]:
     mark = f"rm -f {state_dir(vm.name, 'split-brain')}"
-    discard = f"{mark} {state_dir(vm.name)}; systemctl stop kc-vm@{vm.name}; drbdadm secondary {vm.name}"
+    # maintenance, or the tick would start the guest again and set the mark; and not kc-vm-stop, which stops the good copy's too
+    discard = f"kc-maintenance on; systemctl stop kc-vm@{vm.name}; drbdadm secondary {vm.name}"
     return [
         Wrong(
             vm.name,
             "split brain: both copies were written to; on the node whose copy is to be thrown away",
-            f"{discard}; drbdadm disconnect {vm.name}; drbdadm connect --discard-my-data {vm.name}",
+            f"{discard}; drbdadm disconnect {vm.name}; {mark} {state_dir(vm.name)}; "
+            f"drbdadm connect --discard-my-data {vm.name}; kc-maintenance off",
         ),
         Wrong(vm.name, "and on the node whose copy is to be kept", f"{mark}; drbdadm connect {vm.name}"),
     ]

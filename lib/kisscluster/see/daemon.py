@@ -22,7 +22,7 @@ IP_FREEBIND = 15  # bind before the address exists: an interface may appear late
 MOST_DATAGRAMS = 2000  # a loop; the rest waits, so that a flood cannot stop us from speaking
 MOST_REPLIES = 50
 QUIET = 10.0  # seconds between two lines about the same trouble
-LULL = 2.0  # seconds that a failover or a fence handler has the processor for itself
+LULL = 3.0  # seconds without news: a failover or a fence handler has the processor for itself
 URGENT = ("links", "peer/local/", "peer/yields/")
 
 
@@ -45,7 +45,7 @@ class Daemon:
         times = Times(config.interval, config.deadtime, config.settle)
         self.heart = Heart(boottime(), times, config.cluster, (config.me.name, config.peer.name), secrets.token_hex(16))
         self.beat = Beat(run, state, not config.second, kernel.read)
-        mine, peers = vars(config.me), vars(config.peer)
+        mine, peers = config.me._asdict(), config.peer._asdict()
         self.sockets = {network: open_socket(mine[network], config.port) for network in NETWORKS}
         self.peers = {network: (peers[network], config.port) for network in NETWORKS}
         self.pingers = {network: Pinger(mine[network], os.getpid() + index) for index, network in enumerate(NETWORKS)}
@@ -55,7 +55,9 @@ class Daemon:
         self.watched: dict[str, int] = {}
         self.due = 0.0
         self.asked = False
-        self.news: float | None = None  # since when something waits for the lull
+        self.news: float | None = None  # the last of what waits for the lull
+        self.lan = False
+        self.again: float | None = None  # when somebody has been unfit for long enough
         self.local: dict[str, str] = {}
         self.logged: dict[str, float] = {}
 
@@ -107,14 +109,28 @@ class Daemon:
         states several times, and woken for each, the commands would run beside the handler and the promotion.
         """
         changed = self.beat.publish(now, self.heart, self.local)
-        if changed and self.news is None:
-            self.news = now
-        if any(name.startswith(URGENT) for name in changed):
+        if changed:
+            self.news = now  # what changes all the time is left to the tick
+        if any(name.startswith(URGENT) or "/Diskless" in self.local.get(name, "") for name in changed):
             self._wake("failover")
+        self._wake_for_fitness(now, changed)
         if self.news is not None and now - self.news >= LULL:
             self._wake("failover", "quorum")
             self.news = None
         self._complain(now)
+
+    def _wake_for_fitness(self, now: float, changed: set[str]) -> None:
+        """The peer waits for our word that we are fit, or no longer; and who waits until that has lasted is woken then."""
+        up = [network for network in NETWORKS if self.heart.up(now, network)]
+        lan = self.heart.ping_up(now) or "production" in up
+        if up and lan != self.lan or "links" in changed and len(up) == len(NETWORKS):
+            self._wake("quorum")  # the peer is alive: no failover waits for the processor
+        if up and lan != self.lan or "peer/local/fit" in changed:
+            self.again = now + self.config.deadtime + 3 * self.config.interval
+        self.lan = lan if up else self.lan
+        if self.again is not None and now >= self.again:
+            self._wake("failover", "quorum")
+            self.again = None
 
     def _deadline(self, now: float) -> float:
         """When the next link falls silent, if nothing arrives."""

@@ -1,6 +1,6 @@
 """The state files become facts: the one reader that every command decides from."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import Config, digest
@@ -10,8 +10,7 @@ from kisscluster.decide.human import Word
 from kisscluster.decide.words import Drbd
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where this node's facts lie: /run/kisscluster, /var/lib/kisscluster, the configuration."""
 
     run: State
@@ -70,9 +69,11 @@ def node_facts(place: Place) -> NodeFacts:
             standby=Word.parse(run.read("peer/local/standby")).yes,
             leaving=run.has("peer/local/leaving"),
             config=run.read("peer/local/config") or "",
+            told=run.has("peer/local/fit"),
         ),
         maintenance=word(place, "maintenance").yes,
         fence=bool(config.peer.fence),
+        me_fence=bool(config.me.fence),
         proven=is_proven(place),
         me_unfit_long=_since(place, "local/fit", "no") >= unfit_long,
         peer_unfit_long=_since(place, "peer/local/fit", "no") >= unfit_long,
@@ -103,6 +104,8 @@ def _copy(run: State, whose: str, name: str, ahead: bool) -> Copy:
         claim=run.has(f"{whose}claim/{name}"),
         ahead=ahead,
         running=run.has(f"{whose}local/running/{name}"),
+        failed=run.has(f"{whose}local/failed/{name}"),
+        off=run.has(f"{whose}local/off/{name}"),
     )
 
 
@@ -117,8 +120,6 @@ def vm_facts(place: Place, name: str, home: str) -> VmFacts:
         me,
         peer,
         stopped=word(place, f"stopped/{name}").yes,
-        failed=run.has(f"local/failed/{name}"),
-        off=run.has(f"local/off/{name}"),
         pending=run.has(f"pending/{name}"),
         split=state.has(f"split-brain/{name}"),
         handler=run.locked(f"lock/fence-{name}"),

@@ -88,8 +88,14 @@ class Heart:
         if echo < self.floor:
             return False
         path.heard_at, path.echoed = now, dict(self.sent).get(echo, 0.0)
-        self.spoken, self.unbroken = now, True
+        self._spoken(now, path.echoed)
         return self._listen(said, echo)
+
+    def _spoken(self, now: float, echoed: float) -> None:
+        """What the peer says proves that it heard us when we sent what it echoes: who is mute still hears it, and is dead to it (*9)."""
+        self.spoken = max(self.spoken, echoed)
+        if now - echoed < self.times.deadtime / 2:
+            self.unbroken = True
 
     def _remember(self, path: Path, said: Payload) -> None:
         path.seen.pop(said.boot, None)

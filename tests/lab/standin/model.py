@@ -127,6 +127,7 @@ class Hello:
     discard: bool
     stuck: bool
     first: bool
+    exposed: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """For the wire."""
@@ -189,6 +190,7 @@ class Resource:
     discard: bool = False
     new_id_due: bool = False
     promoting: bool = False
+    exposed: int = 0  # diskless: the identifier of the last data shown to the guest [ed_uuid], 0: the peer has them
 
     def __post_init__(self) -> None:
         """Attach the disk [drbd_adm_attach]."""
@@ -232,7 +234,8 @@ class Resource:
         return Hello(
             role=self.role, disk=self.disk, current=meta.current, bitmap=meta.bitmap, history=meta.history,
             crashed=self.crashed, changes=len(meta.dirty), two_primaries=self.options.two_primaries,
-            discard=self.discard, stuck=self.frozen and self.new_id_due, first=self.first)
+            discard=self.discard, stuck=self.frozen and self.new_id_due, first=self.first,
+            exposed=self.exposed if self.role is Role.PRIMARY and self.disk is Disk.DISKLESS else 0)
 
     # Connections
 
@@ -248,7 +251,12 @@ class Resource:
         if peer.two_primaries != self.options.two_primaries:
             return self._part(Conn.STANDALONE)
         mine = self.hello()
-        winner = self._winner(mine, peer)
+        if mine.exposed not in (0, peer.current):  # "can only connect to data with current UUID" [receive_uuids]
+            return self._part(Conn.STANDALONE)
+        if peer.exposed not in (0, mine.current):
+            return self._part(Conn.WAITING)
+        diskless = Disk.DISKLESS in (self.disk, peer.disk)  # then there is nothing to compare, and nothing to resync
+        winner = 0 if diskless else self._winner(mine, peer)
         if abs(winner) >= 100:
             alarm = [Effect.SPLIT_BRAIN] if abs(winner) == 100 else []
             return alarm + self._part(Conn.STANDALONE)
@@ -383,6 +391,7 @@ class Resource:
         return None
 
     def _become_primary(self, disk: Disk) -> list[Effect]:
+        self.exposed = 0 if self.linked else self.exposed
         effects = self._change(role=Role.PRIMARY, disk=self.disk if self.linked else disk)
         if not self.linked and not self.meta.bitmap:
             self._new_id()
@@ -442,6 +451,7 @@ class Resource:
 
     def disk_failed(self) -> list[Effect]:
         """The disk below fails: detach [on-io-error detach]."""
+        self.exposed = 0 if self.linked and self.peer_disk > Disk.INCONSISTENT else self.meta.current
         return [Effect.IO_ERROR, *self._change(disk=Disk.DISKLESS)]
 
     def attach(self) -> list[Effect]:
@@ -498,7 +508,8 @@ class Resource:
     def _after(self, had: Disk) -> None:
         """[after_state_ch, w_after_conn_state_ch]"""
         lost_copy = _has_data(had) and not _has_data(self.peer_disk)
-        if lost_copy and self.role is Role.PRIMARY and not self.meta.bitmap and self.disk is Disk.UPTODATE:
+        written = Role.PRIMARY in (self.role, self.peer_role)
+        if lost_copy and written and not self.meta.bitmap and self.disk is Disk.UPTODATE:
             if self.fenced_io:
                 self.new_id_due = True
             else:

@@ -1,0 +1,41 @@
+"""Play what a search has found once more: exit 1 and the violation where it still breaks a promise."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.scenario.language import parse_step
+from tests.scenario.sim.trial import Found, attempt, healthy
+
+
+def load(path: Path) -> Found:
+    """A scenario that search.py printed: its pace, and its steps with the waits before them."""
+    base, seed, lag = 0, 0, 0.0
+    steps: list[tuple[float, str]] = []
+    gap = 0.0
+    for line in path.read_text().splitlines():
+        if line.startswith("pace:"):
+            words = dict(word.split("=") for word in line.split()[1:])
+            base, seed, lag = int(words["base"]), int(words["seed"]), float(words["lag"])
+        elif line.startswith("wait "):
+            gap += float(line.split()[1])
+        elif line and not line.startswith("#"):
+            parse_step(line)
+            steps.append((gap, line))
+            gap = 0.0
+    return Found("", steps, base, seed, lag)
+
+
+def main() -> int:
+    ended = 0
+    for name in sys.argv[1:]:
+        run = load(Path(name))
+        found = attempt(healthy(run.base), run.steps, run.seed, run.lag, run.base)
+        print(f"{Path(name).stem}: {found.what if found else 'nothing is broken'}")
+        ended |= bool(found)
+    return ended
+
+
+if __name__ == "__main__":
+    sys.exit(main())

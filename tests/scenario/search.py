@@ -1,0 +1,149 @@
+"""Look for a run that breaks a promise: at random, seeded, shrunk to a scenario file.
+
+    python3 -m tests.scenario.search --seconds 600
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from tests.scenario.sim import moves
+from tests.scenario.sim.forks import apart
+from tests.scenario.sim.trial import Found, attempt, bases
+
+BASES = 6
+Steps = list[tuple[float, str]]
+
+
+class Searcher:
+    """The healthy pairs of one process."""
+
+    def __init__(self) -> None:
+        self.worlds = bases(BASES)
+
+    def attempt(self, steps: Steps, seed: int, lag: float, base: int) -> Found | None:
+        found: Found | None = apart(lambda: attempt(self.worlds[base], steps, seed, lag, base))
+        return found
+
+    def random(self, rng: random.Random) -> Found | None:
+        """One random run."""
+        steps = moves.draw(rng, rng.choice((2, 3, 3, 4, 6)))
+        return self.attempt(steps, rng.getrandbits(32), rng.choice((0.0, 0.3, 1.0)), rng.randrange(BASES))
+
+    def shrink(self, found: Found) -> Found:
+        """Fewer and simpler steps that still break a promise of the same kind."""
+        best, better = found, True
+        while better:
+            better = False
+            for steps in simpler(best.steps):
+                for seed, lag in ((best.seed, 0.0), (best.seed, best.lag)):
+                    again = self.attempt(steps, seed, lag, best.base)
+                    if again and kind(again) == kind(found):
+                        best, better = again, True
+                        break
+                if better:
+                    break
+        return best
+
+
+def kind(found: Found) -> str:
+    """Of what sort the violation is, whatever the numbers in it."""
+    return " ".join(word for word in found.what.split(" ", 1)[1].split(": ")[0].split() if not word[0].isdigit())[:40]
+
+
+def simpler(steps: Steps) -> list[Steps]:
+    """One step less, or a rounder gap."""
+    out = [[*steps[:i], *steps[i + 1:]] for i in range(len(steps)) if len(steps) > 1]
+    for i, (gap, line) in enumerate(steps):
+        for nicer in (0.0, round(gap), round(gap, 1)):
+            if nicer < gap or (nicer != gap and len(str(nicer)) < len(str(gap))):
+                out.append([*steps[:i], (float(nicer), line), *steps[i + 1:]])
+    return out
+
+
+def scenario(found: Found) -> str:
+    """As a scenario file would tell it."""
+    lines = [f"# {found.what}", f"pace: base={found.base} seed={found.seed} lag={found.lag:g}", ""]
+    for gap, line in found.steps:
+        lines += ([f"wait {gap:g}"] if gap else []) + [line]
+    return "\n".join(lines) + "\n"
+
+
+def parallel(seconds: float, seed: int, processes: int, report: Callable[[Found], bool]) -> int:
+    """Search in that many processes until time is over or `report` says that it is enough; the number of runs."""
+    end = time.monotonic() + seconds
+    read, write = os.pipe()
+    children = [_worker(number, seed + number, end, write) for number in range(processes)]
+    os.close(write)
+    runs = 0
+    try:
+        with os.fdopen(read, "rb") as stream:
+            for line in stream:
+                words = line.decode().split(maxsplit=1)
+                if words[0] == "runs":
+                    runs += int(words[1])
+                elif not report(Found(**json.loads(words[1]))):
+                    break
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        for child in children:
+            os.waitpid(child, 0)
+    return runs
+
+
+def _worker(number: int, seed: int, end: float, write: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        searcher, rng = Searcher(), random.Random(seed)
+        runs = 0
+        while time.monotonic() < end:
+            found = searcher.random(rng)
+            runs += 1
+            if found:
+                os.write(write, f"found {json.dumps(asdict(searcher.shrink(found)))}\n".encode())
+            if runs % 20 == 0:
+                os.write(write, b"runs 20\n")
+        os.write(write, f"runs {runs % 20}\n".encode())
+        os._exit(0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        os._exit(1)
+
+
+def main() -> int:
+    command_line = argparse.ArgumentParser(description=__doc__)
+    command_line.add_argument("--seconds", type=float, default=60)
+    command_line.add_argument("--seed", type=int, default=1)
+    command_line.add_argument("--processes", type=int, default=2)
+    command_line.add_argument("--all", action="store_true", help="go on after the first finding")
+    command_line.add_argument("--timeline", action="store_true")
+    options = command_line.parse_args()
+    found: list[Found] = []
+
+    def report(one: Found) -> bool:
+        found.append(one)
+        print(scenario(one), flush=True)
+        if options.timeline:
+            print(one.timeline, flush=True)
+        return bool(options.all)
+    started = time.monotonic()
+    runs = parallel(options.seconds, options.seed, options.processes, report)
+    print(f"{runs} runs in {time.monotonic() - started:.0f} s, {len(found)} findings")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

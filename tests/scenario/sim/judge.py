@@ -1,0 +1,78 @@
+"""What must hold in every run, at every moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scenario.sim.disks import Side
+from tests.scenario.sim.guests import RECENT
+
+if TYPE_CHECKING:
+    from tests.scenario.sim.machine import Machine
+    from tests.scenario.sim.world import World
+
+
+class Judge:
+    """Watches every acknowledged write and every reset."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.found: list[str] = []
+        self.cause: BaseException | None = None
+        self.writes: dict[str, dict[str, float]] = {}  # VM: node: when it was last told that a write is on disk
+        self.began: dict[tuple[str, str], float] = {}  # (VM, node): the first of these writes, without a gap since
+        self.excused: set[str] = set()  # VMs that two nodes may write to: nothing can avoid it in this run
+        self.loss_accepted: set[str] = set()
+        self.forked: set[str] = set()
+
+    def begin(self) -> None:
+        """Every guest has just written."""
+        self.writes = {vm: {name: 0.0 for name, machine in self.world.machines.items() if vm in machine.guests}
+                       for vm in self.world.mirrors}
+        self.began.clear()
+
+    def violated(self, what: str, cause: BaseException | None = None) -> None:
+        self.found.append(f"{self.world.now:.2f} {what}")
+        self.cause = self.cause or cause
+        self.world.log("!", what)
+
+    def excuse(self) -> None:
+        """From now on two writers are nobody's fault; all else must hold."""
+        self.excused = set(self.world.mirrors)
+
+    def accepted(self, vm: str) -> None:
+        """A human gave up what one of the copies has: once may a write not follow, and then all is as before."""
+        self.loss_accepted.add(vm)
+        self.excused.discard(vm)
+        self.forked.discard(vm)
+
+    def write(self, side: Side, number: int, good: bool) -> None:
+        """An acknowledged write follows every earlier one, or something is lost."""
+        vm = side.mirror.name
+        if not good and vm in self.loss_accepted:
+            self.loss_accepted.discard(vm)
+        elif not good and vm not in self.forked:
+            self.forked.add(vm)
+            if vm in self.excused:
+                self.world.log("!", f"{vm}: both nodes write")
+            else:
+                self.violated(f"{vm}: a write on {side.node} does not follow the last acknowledged one")
+        if not self._recent(vm, side.node):
+            self.began[vm, side.node] = self.world.now
+        self.writes.setdefault(vm, {})[side.node] = self.world.now
+
+    def _recent(self, vm: str, node: str) -> bool:
+        last = self.writes.get(vm, {}).get(node)
+        return last is not None and self.world.now - last <= RECENT
+
+    def running(self, vm: str) -> set[str]:
+        """Where it runs: who wrote lately, unless the other one began after that."""
+        recent = [node for node in self.writes[vm] if self._recent(vm, node)]
+        return {node for node in recent
+                if not any(self.began.get((vm, other), 0.0) > self.writes[vm][node] for other in recent)}
+
+    def reset(self, machine: Machine) -> None:
+        """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""
+        peer = self.world.machines[machine.peer]
+        if not any(peer.var.has(f"ahead/{vm}") and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
+            self.violated(f"{machine.name} was reset without having been overtaken")

@@ -1,0 +1,99 @@
+"""State files in memory: a simulated machine's /run/kisscluster and /var/lib/kisscluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.state import State
+
+Moment = Callable[[], float]
+
+
+class Memory(State):
+    """The interface of base/state.py's State; `pause` is where another process may come between."""
+
+    def __init__(self, root: str, clock: Moment, sleep: Callable[[float], None], changed: Callable[[str], None]) -> None:
+        super().__init__(root)
+        self.folders: dict[str, dict[str, tuple[str, float]]] = {}
+        self.clock, self.pause_for, self.changed = clock, sleep, changed
+        self.locks: dict[str, object] = {}
+        self.full = False
+        self.pause: Callable[[], None] = lambda: None
+        self.sync_seconds = 0.0
+
+    def read(self, name: str) -> str | None:
+        self.pause()
+        folder, _, base = name.rpartition("/")
+        found = self.folders.get(folder, {}).get(base)
+        return found[0] if found else None
+
+    def peek(self, name: str) -> str | None:
+        """A look from outside, in no time."""
+        folder, _, base = name.rpartition("/")
+        found = self.folders.get(folder, {}).get(base)
+        return found[0] if found else None
+
+    def has(self, name: str) -> bool:
+        self.pause()
+        folder, _, base = name.rpartition("/")
+        return base in self.folders.get(folder, {})
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(self.folders.get(folder, {}))
+
+    def age(self, name: str) -> float | None:
+        folder, _, base = name.rpartition("/")
+        found = self.folders.get(folder, {}).get(base)
+        return max(0.0, self.clock() - found[1]) if found else None
+
+    def write(self, name: str, text: str, durable: bool = False) -> bool:
+        folder, _, base = name.rpartition("/")
+        inside = self.folders.setdefault(folder, {})
+        old = inside.get(base)
+        if old and old[0] == text:
+            return False
+        if self.full:
+            raise OSError(28, "No space left on device", self.path(name))
+        self.pause()
+        inside[base] = (text, self.clock())
+        self.changed(name)
+        if durable and self.sync_seconds:
+            self.pause_for(self.sync_seconds)
+        return True
+
+    def remove(self, name: str, durable: bool = False) -> bool:
+        self.pause()
+        folder, _, base = name.rpartition("/")
+        if self.folders.get(folder, {}).pop(base, None) is None:
+            return False
+        self.changed(name)
+        if durable and self.sync_seconds:
+            self.pause_for(self.sync_seconds)
+        return True
+
+    def flag(self, name: str) -> None:
+        if not self.has(name):
+            self.write(name, "")
+
+    def locked(self, name: str) -> bool:
+        return name in self.locks
+
+    @contextmanager
+    def lock(self, name: str, patience: float = 0.0) -> Iterator[None]:
+        end = self.clock() + patience
+        while name in self.locks:
+            if self.clock() >= end:
+                raise Failure(Exit.AGAIN, f"{self.path(name)}: held by another command, try again")
+            self.pause_for(0.05)
+        self.locks[name] = self
+        try:
+            yield
+        finally:
+            self.locks.pop(name, None)
+
+    def everything(self) -> dict[str, str]:
+        """All facts, for a look from outside."""
+        return {f"{folder}/{name}".lstrip("/"): entry[0]
+                for folder, files in self.folders.items() for name, entry in files.items()}

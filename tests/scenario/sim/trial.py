@@ -1,0 +1,165 @@
+"""One run of a search: faults and repairs on a healthy pair, then everything is repaired and must heal."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from tests.scenario.language import NODES, parse_step
+from tests.scenario.sim import faults
+from tests.scenario.sim.moves import InForce
+from tests.scenario.sim.stage import PROGRAMS
+from tests.scenario.sim.watch import EVERY
+from tests.scenario.sim.world import World
+
+HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
+SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
+
+
+@dataclass
+class Found:
+    """What went wrong, and how to see it again."""
+
+    what: str
+    steps: list[tuple[float, str]]
+    base: int
+    seed: int
+    lag: float
+    timeline: str = ""
+    after: list[tuple[float, str]] = field(default_factory=list)
+
+
+def bases(count: int) -> list[World]:
+    """Healthy pairs whose programs are in different phases."""
+    return [healthy(number) for number in range(count)]
+
+
+def healthy(number: int) -> World:
+    """A healthy pair with one guest at home on node1; the same number gives the same pair."""
+    world = World({"settle": "2", "interval": "0.5"}, vms=("web1",), vm_settings={"web1": {"stop_timeout": "1"}},
+                  seed=number)
+    world.fast()
+    world.stagger = (number * 0.618) % 1 * 5
+    world.begin()
+    return world
+
+
+def disturb(world: World, seed: int, lag: float) -> None:
+    """From here on everything takes as long as it likes; `lag` 0 is the nominal pace."""
+    rng = world.rng
+    rng.seed(seed)
+    pace = world.pace
+    world.watch.strict = lag == 0
+    if lag > 0:
+        pace.spread = 1 + rng.choice((0.0, 3.0, 15.0)) * lag
+        pace.sync = rng.choice((0.0, 0.01, 0.5, 2.0)) * lag
+        pace.disks.notice = (0.6, 2.5)
+        pace.disks.seek = (0.1, 1.2)
+        pace.disks.resync = rng.choice((0.1, 1.0, 6.0))
+        pace.boot = rng.choice((2.0, 5.0, 9.0))
+        world.wires.lag = rng.choice((0.0, 0.005, 0.3)) * lag
+        world.interrupted = rng.choice((0.0, 0.0, 0.02)) * lag
+    pass_time(world, 0.2 + rng.random() * 5)
+
+
+def play(world: World, steps: list[tuple[float, str]]) -> InForce:
+    """The faults, each after its gap; stops at the first violation."""
+    force = InForce()
+    for gap, line in steps:
+        pass_time(world, gap)
+        if world.judge.found:
+            break
+        if line.startswith("fail disk") and only_copy(world, line.split()[2]):
+            continue  # what only one disk has, its end takes away: nothing to be promised
+        one(world, line)
+        force.after(line)
+    return force
+
+
+def only_copy(world: World, node: str) -> bool:
+    """Would something be lost with this node's disk?"""
+    mirror = world.mirrors["web1"]
+    other = mirror.sides[node].peer
+    word = other.word()
+    good = word is not None and word.disk == "UpToDate" and not other.broken
+    return not (good and mirror.sides[node].linked_to is other and mirror.path())
+
+
+def one(world: World, line: str) -> None:
+    """One fault or repair, not waited for."""
+    step = parse_step(line)
+    if step.verb == "type":
+        machine = world.machines[step.words[0]]
+        argv = tuple(step.words[2].split())
+        assert argv[0] in PROGRAMS
+        world.log(machine.name, f"== {line}")
+        if machine.on:
+            machine.program(argv, lambda _: None)
+    else:
+        faults.do(world, step)
+
+
+def pass_time(world: World, seconds: float) -> None:
+    """Time passes, and what must come true in time is looked at."""
+    end = world.now + seconds
+    while world.now < end - 1e-6 and not world.judge.found:
+        world.run(min(EVERY, end - world.now))
+        world.watch.look()
+    world.run(0)
+
+
+def heal(world: World, force: InForce) -> None:
+    """Everything is repaired; the pair must become healthy by itself."""
+    pass_time(world, 2.0)
+    for line in force.repairs():
+        if not line.startswith("type"):
+            pass_time(world, 12.0 if line.startswith("replace") else 0.3)  # nobody opens a machine whose peer is booting
+            one(world, line)
+    _take_back(world)
+    end = world.now + HEAL
+    while not world.judge.found and not (world.healthy() and world.all_run()):
+        pass_time(world, 1.0)
+        for mirror in world.mirrors.values():
+            for side in mirror.sides.values():
+                if not side.broken:
+                    side.reattach()  # as `drbdadm adjust` after the disk was changed
+        if world.now > end:
+            if not world.judge.excused:
+                world.violated(f"not healthy {HEAL:g} s after the last repair: {problems(world)}")
+            return
+    for mirror in world.mirrors.values():
+        for side in mirror.sides.values():
+            if not world.judge.found and not mirror.history.contains(side.content, mirror.history.acknowledged):
+                world.violated(f"{mirror.name}: {side.node} lacks an acknowledged write")
+
+
+def _take_back(world: World) -> None:
+    """A person takes back what was typed, as often as it takes."""
+    pass_time(world, 15.0)
+    for command in (*[f"{node} kc-standby off" for node in NODES], "node1 kc-maintenance off", "node1 kc-vm-start web1"):
+        node, *argv = command.split()
+        for _ in range(5):
+            if world.judge.found or faults.typed(world, world.machines[node], tuple(argv), 40.0) == 0:
+                break
+            pass_time(world, 3.0)
+
+
+def problems(world: World) -> str:
+    """What kc-status says."""
+    told = [f"{node}: {item['text']}" for node in NODES if world.machines[node].on
+            for item in world.status(node)["problems"]]
+    return "; ".join(told) or "kc-status is content"
+
+
+def attempt(world: World, steps: list[tuple[float, str]], seed: int, lag: float, base: int) -> Found | None:
+    """A whole run; the world is used up."""
+    disturb(world, seed, lag)
+    random_gap = random.Random(seed).random() < 0.3
+    force = play(world, steps)
+    if not world.judge.found and random_gap:
+        pass_time(world, SETTLED)
+    if not world.judge.found:
+        heal(world, force)
+    if not world.judge.found:
+        return None
+    return Found(world.judge.found[0], steps, base, seed, lag, world.timeline())

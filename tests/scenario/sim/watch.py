@@ -1,0 +1,149 @@
+"""What must come true in time: sampled while a run goes on, beside what the judge sees at every write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scenario.language import NODES
+
+if TYPE_CHECKING:
+    from tests.scenario.sim.machine import Machine
+    from tests.scenario.sim.world import World
+
+EVERY = 0.2  # seconds between two looks
+BLIND = 1.0  # seconds of the one double fault that cannot be survived without fencing
+IDLE = 4.0  # seconds in which a guest starts that could, and everybody knows it
+FROZEN = 12.0  # seconds in which writes go on when the peer is there to give its word; a lost handler is noticed after 6
+STOPPING = 60.0  # seconds after which a guest that ignores its stop_timeout of one second is surely gone
+LATE = 1.5  # seconds that a decision to stop may lag behind what was true
+
+
+class Watch:
+    """The promises with a time in them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.strict = False  # at the nominal pace only
+        self.blind = 0.0
+        self.idle: dict[str, float] = {}  # VM: since when it could run
+        self.frozen: dict[str, float] = {}
+        self.lost: dict[str, float] = {}  # node: since when it reaches nobody on the LAN
+        self.good: dict[tuple[str, str], float] = {}  # (node, VM): when it last could have been given to its peer
+
+    def look(self) -> None:
+        """Once in EVERY seconds."""
+        world = self.world
+        self.blind = self.blind + EVERY if world.nobody_can_tell() else 0.0
+        if self.blind > BLIND:
+            world.judge.excuse()
+        if world.judge.excused:
+            return
+        for node in NODES:
+            late = world.wires.ports[node, "production"].delay > 1
+            if not late and (world.wires.reaches_switch(node) or world.wires.both_ways("production")):
+                self.lost.pop(node, None)
+            else:
+                self.lost.setdefault(node, world.now)
+        for vm in world.mirrors:
+            self._bound(self.idle, vm, IDLE, self._could_run(vm), "does not run, though it could on")
+            self._bound(self.frozen, vm, FROZEN, self._could_thaw(vm), "stays frozen, though its peer lives, on")
+            for node in NODES:
+                if self._can_be_given(node, vm):
+                    self.good[node, vm] = world.now
+                self._stopping(world.machines[node], vm)
+
+    def _bound(self, since: dict[str, float], vm: str, limit: float, where: str, what: str) -> None:
+        if not where:
+            since.pop(vm, None)
+        elif self.strict and self.world.now - since.setdefault(vm, self.world.now) > limit:
+            self.world.violated(f"{vm} {what} {where}")
+
+    def _well(self, node: str) -> bool:
+        """Does everything that decides work there?"""
+        machine = self.world.machines[node]
+        heart = machine.on and machine.units.heartbeat
+        return bool(heart) and not (heart.paused or machine.life.hung or machine.run.full or machine.units.target_stopping)
+
+    def _could_run(self, vm: str) -> str:
+        """The node that knows that it holds the newest data, and that the guest belongs there."""
+        world, mirror = self.world, self.world.mirrors[vm]
+        machines = [machine for machine in world.machines.values() if machine.on]
+        if any(vm in machine.guests or stopped(machine, vm) for machine in machines):
+            return ""
+        for node in NODES:
+            machine, side = world.machines[node], mirror.sides[node]
+            word = side.word()
+            if not self._well(node) or side.broken or word is None or word.frozen:
+                continue
+            decision = world.status(node)["decision"]
+            if decision not in ("all", "home") or machine.run.peek(f"local/failed/{vm}") is not None:
+                continue
+            newest = mirror.history.contains(side.content, mirror.history.acknowledged)
+            peer = world.machines[machine.peer]
+            apart = machine.var.peek(f"ahead/{vm}") is not None and not (
+                peer.on and peer.var.peek(f"ahead/{vm}") is not None)
+            home = decision == "all" or node == world.home(vm)
+            if newest and (word.even and home or not word.connected and apart and word.disk == "UpToDate"):
+                return node
+        return ""
+
+    def _could_thaw(self, vm: str) -> str:
+        """A frozen primary whose peer hears it, is well, and has no better claim."""
+        world, mirror = self.world, self.world.mirrors[vm]
+        for node in NODES:
+            side, peer = mirror.sides[node], mirror.sides[node].peer
+            word = side.word()
+            if word is None or not word.waiting or word.disk != "UpToDate" or word.connection == "StandAlone":
+                continue
+            others = peer.word()
+            there = self._well(node) and self._well(peer.node) and self._hear_each_other()
+            newest = mirror.history.contains(side.content, mirror.history.acknowledged)
+            if there and newest and others and not others.primary and world.machines[peer.node].var.peek(f"ahead/{vm}") is None:
+                return node
+        return ""
+
+    def _hear_each_other(self) -> bool:
+        """By the words of both."""
+        links = [machine.run.peek("links") or "" for machine in self.world.machines.values()]
+        return any(all(f"{network}=up" in line for line in links) for network in ("storage", "production"))
+
+    # Giving up
+
+    def _can_be_given(self, node: str, vm: str) -> bool:
+        """Both copies good, and not both without a LAN since the same moment."""
+        world = self.world
+        words = [side.word() for side in world.mirrors[vm].sides.values()]
+        return all(word and word.even for word in words) and not self._together()
+
+    def _together(self) -> bool:
+        """Did both lose their LAN in the same moment? Then nothing is gained by moving."""
+        lost = [self.lost.get(node) for node in NODES]
+        return lost[0] is not None and lost[1] is not None and abs(lost[0] - lost[1]) < 1.0
+
+    def stopped_by_us(self, machine: Machine, vm: str) -> None:
+        """kc-failover stops a guest."""
+        world = self.world
+        twice = all(vm in each.guests for each in world.machines.values() if each.on)
+        lately = world.now - self.good.get((machine.name, vm), -99.0) <= LATE
+        if self.strict and not (lately or twice or world.judge.excused or stopped(machine, vm)):
+            world.violated(f"{vm} is stopped on {machine.name}, though its peer cannot take it")
+
+    def _stopping(self, machine: Machine, vm: str) -> None:
+        unit = machine.units.vm[vm] if machine.on else None
+        if unit is None or unit.state != "deactivating":
+            self.idle.pop(f"stop {machine.name} {vm}", None)
+            return
+        since = self.idle.setdefault(f"stop {machine.name} {vm}", self.world.now)
+        word = self.world.mirrors[vm].sides[machine.name].word()
+        frozen = word is None or word.frozen or machine.life.hung
+        if frozen:
+            self.idle[f"stop {machine.name} {vm}"] = self.world.now
+        elif self.strict and self.world.now - since > STOPPING:
+            self.world.violated(f"{vm} is not stopped on {machine.name}, {STOPPING:g} s after it should be")
+
+
+def stopped(machine: Machine, vm: str) -> bool:
+    """Did a person say so, as far as this node knows?"""
+    words = [machine.var.peek(f"words/stopped/{vm}"), machine.run.peek(f"local/stopped/{vm}"),
+             machine.run.peek(f"peer/local/stopped/{vm}")]
+    return any((word or "").startswith("yes") for word in words)

@@ -12,7 +12,6 @@ from tests.lab import package, setup
 from tests.lab.container import DISKS, ContainerPair
 from tests.lab.pair import NODES, VMS, wait
 
-SETTLE = 3
 RECOVERY = 6.0  # seconds; a new pair takes eight
 HANDLER = ". /etc/fence-answer"
 _pairs: list[ContainerPair] = []
@@ -65,7 +64,7 @@ def recovered(pair: ContainerPair) -> bool:
 def make_healthy(pair: ContainerPair) -> None:
     """From the installation to guests that run at home."""
     pair.renew()
-    setup.write_config(pair, DISKS, settle=SETTLE)
+    setup.write_config(pair, DISKS, **setup.SCENARIOS)
     setup.start(pair)
     wait(lambda: healthy(pair), 60, "the pair is healthy", 0.2)
 
@@ -87,7 +86,8 @@ def healthy(pair: ContainerPair) -> bool:
     """Does each guest run at home, is each node ready to lose the other, and do both say that all is well?"""
     well = "kc-status -q" + "".join(f" && test -e /run/kisscluster/even/{vm}" for vm in VMS)
     on = all(pair.nodes[node].process for node in NODES)
-    return (on and all(runs(pair, vm, VMS[vm].home) for vm in VMS) and connected(pair)
+    return (on and all(pair.counter(node, vm) >= pair.acknowledged(vm) for node in NODES for vm in VMS)
+            and all(runs(pair, vm, VMS[vm].home) for vm in VMS) and connected(pair)
             and all(pair.run(node, well, check=False).returncode == 0 for node in NODES))
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from tests.lab import virtual
+from tests.lab import setup, virtual
 from tests.lab.pair import NODES, VMS, other
 from tests.lab.virtual import VirtualPair
 
-SETTLE = 5
 BEFORE = 5.0
 GIVE_UP = 60.0
 
@@ -17,7 +16,7 @@ GIVE_UP = 60.0
 def power_losses() -> Iterator[tuple[str, float]]:
     """Each node as the victim, and the seconds its guest was away."""
     for victim in NODES:
-        nodes = VirtualPair(virtual.ready(settle=SETTLE))
+        nodes = VirtualPair(virtual.ready(**setup.SCENARIOS))
         try:
             yield victim, _power_loss(nodes, victim)
         finally:

@@ -22,6 +22,8 @@ DISK_MEBIBYTES = 2
 # What the chain says every few seconds
 NOISE = re.compile(r"systemd\[1\]: (Starting |Finished )?kc-(quorum|failover)\.service( - |: Deactivated)")
 _numbers = itertools.count()
+META = {"current": 0, "bitmap": 0, "history": [0, 0], "consistent": True, "up_to_date": True, "peer_outdated": False,
+        "primary": False, "dirty": []}
 DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 
 
@@ -57,8 +59,7 @@ class ContainerPair:
 
     def _make_disks(self) -> None:
         for vm in VMS:
-            meta = {"current": 0x1000 + VMS[vm].minor * 2, "bitmap": 0, "history": [0, 0], "consistent": True,
-                    "up_to_date": True, "peer_outdated": False, "primary": False, "dirty": []}
+            meta = {**META, "current": 0x1000 + VMS[vm].minor * 2}
             for node in self.nodes.values():
                 disk = node.root / DISKS[vm].lstrip("/")
                 disk.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +112,14 @@ class ContainerPair:
         """Boot again; returns when commands can be run."""
         self.nodes[node].boot()
 
+    def is_on(self, node: str) -> bool:
+        """Has it power?"""
+        return self.nodes[node].process is not None
+
+    def boots(self, node: str) -> int:
+        """How often it has booted since this pair is here."""
+        return self.nodes[node].boots
+
     def pause(self, node: str) -> None:
         """The whole node stands still and answers nothing."""
         self.nodes[node].freeze(True)
@@ -131,9 +140,26 @@ class ContainerPair:
         """The production switch dies or comes back."""
         self.net.switch(up)
 
+    def fail_disk(self, node: str, vm: str, failed: bool, empty: bool = False) -> None:
+        """The stand-in takes `detach` for an error of the disk."""
+        if empty:
+            self._empty_disk(node, vm)
+        self.run(node, f"drbdadm {'detach' if failed else 'attach'} {vm}")
+
+    def _empty_disk(self, node: str, vm: str) -> None:
+        disk = self.nodes[node].root / DISKS[vm].lstrip("/")
+        with disk.open("r+b") as file:
+            file.write(bytes(DISK_MEBIBYTES << 20))
+        meta = {**META, "consistent": False, "up_to_date": False}
+        disk.with_name(disk.name + ".meta").write_text(json.dumps(meta))
+
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""
         return self.collector.dots[vm]
+
+    def acknowledged(self, vm: str) -> int:
+        """How many writes a guest was told are on disk."""
+        return len(self.dots(vm))
 
     def counter(self, node: str, vm: str) -> int:
         """The counter on that node's copy of the guest's disk."""

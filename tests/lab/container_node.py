@@ -17,6 +17,7 @@ from tests.lab.pair import wait
 from tests.lab.say import LabError
 
 BOOT_SECONDS = 60
+PANIC_SECONDS = 5  # until a node boots again after a panic, as the virtual ones do (panic=5)
 # A write to the host's sysrq-trigger would reset the host: no node may run before it cannot be reached
 INIT = """\
 #!/bin/sh
@@ -38,6 +39,7 @@ class Node:
         self.name, self.base, self.lowers, self.net = name, base, lowers, net
         self.process: subprocess.Popen[bytes] | None = None
         self.leader = self.boots = 0
+        self.reboots_at = 0.0
         self.lock = threading.RLock()
         # run-PID-NUMBER gives kclab-PID-NUMBER-NODE
         self.groups = [top / f"kclab-{base.parent.name[4:]}-{name}" for top in container_root.cgroup_roots()]
@@ -69,6 +71,7 @@ class Node:
         with self.lock:
             if self.process:
                 raise LabError(f"{self.name} runs already")
+            self.reboots_at = 0.0
             netns = self.net.plug_veth(self.name)
             for group in self.groups:
                 for part in ("nspawn", "run"):
@@ -105,6 +108,7 @@ class Node:
     def kill(self) -> None:
         """Pull the plug: nothing more is sent, then nothing runs any more, then its kernel's sockets are gone."""
         with self.lock:
+            self.reboots_at = 0.0
             if not self.process:
                 return
             self.net.numb(self.name, True)
@@ -138,10 +142,12 @@ class Node:
 
     def obey_sysrq(self) -> None:
         """Do what was written to its sysrq-trigger: b resets, c is a panic, o is power off."""
-        if not self.process or not self.lock.acquire(blocking=False):
+        if not self.process and not self.reboots_at or not self.lock.acquire(blocking=False):
             return
         try:
             if not self.process:
+                if self.reboots_at and time.monotonic() > self.reboots_at:
+                    self.boot()
                 return
             wish = self.sysrq.read_text().strip()
             gone = not os.path.exists(f"/proc/{self.leader}")
@@ -151,6 +157,8 @@ class Node:
                 self.kill()
             if gone or wish[:1] == "b":
                 self.boot()
+            elif wish[:1] == "c":
+                self.reboots_at = time.monotonic() + PANIC_SECONDS
         finally:
             self.lock.release()
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+from pathlib import Path
 from typing import Literal
 
 from tests.lab import isolate
-from tests.lab.pair import INTERFACES, NETWORKS, PRODUCTION, STORAGE, SWITCH, Network
+from tests.lab.pair import INTERFACES, NETWORKS, NODES, PRODUCTION, STORAGE, SWITCH, Network
 
 BRIDGE = ("type", "bridge", "mcast_snooping", "0")
 Direction = Literal["in", "out", "both"]
+WIRE = Path(__file__).with_name("wire.py")
+FORWARDING, DISABLED = "3", "0"  # states of a bridge's port
 
 RULES = """
 table bridge lab {
   set deaf { type ifname; }
   set dumb { type ifname; }
+  set parted { type ifname; }
   chain from_node { type filter hook prerouting priority -300; iifname @dumb drop; }
+  chain between { type filter hook forward priority 0; iifname @parted oifname @parted drop; }
   chain to_node { type filter hook postrouting priority 300; oifname @deaf drop; }
 }
 """
@@ -47,6 +54,9 @@ class Net:
         ip("netns", "add", self.netns)
         isolate.on_exit(self.close)
         self.nodes: set[str] = set()
+        self.unplugged: set[str] = set()
+        self.wires: dict[str, tuple[str, float]] = {}  # port: what is wrong with its cable
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._ip("link", "set", "lo", "up")
         for network in NETWORKS:
             self._ip("link", "add", INTERFACES[network], *BRIDGE)
@@ -93,6 +103,7 @@ class Net:
     def unplug_veth(self, node: str) -> None:
         """Take a node's namespace away, with whatever its kernel still wanted to send."""
         for network in NETWORKS:
+            self._end_wire(self.port(node, network))
             ip("link", "delete", self.port(node, network), netns=self.netns, check=False)
         ip("netns", "delete", self.prefix + node, check=False)
         self.nodes.discard(node)
@@ -106,27 +117,84 @@ class Net:
 
     def _plug(self, port: str, network: Network) -> None:
         self._ip("link", "set", port, "master", INTERFACES[network])
-        self._ip("link", "set", port, "up")
+        self._ip("link", "set", port, "down" if port in self.unplugged else "up")
+        if port in self.wires:
+            self._start_wire(port, network)
 
     def cable(self, node: str, network: Network, up: bool) -> None:
-        """Pull a cable or put it back: the node sees its carrier go behind a veth, but not behind a tap."""
-        self._ip("link", "set", self.port(node, network), "up" if up else "down")
+        """Pull a cable or put it back: the node sees its carrier go behind a veth, but not behind a tap.
+
+        A node that is off finds its cables as they were left.
+        """
+        (self.unplugged.discard if up else self.unplugged.add)(self.port(node, network))
+        if node in self.nodes:
+            self._ip("link", "set", self.port(node, network), "up" if up else "down")
 
     def silence(self, node: str, network: Network, on: bool, direction: Direction = "both") -> None:
         """Drop what a node sends (out), what is sent to it (in), or both; or stop doing so."""
-        verb = "add" if on else "delete"
+        verb, port = "add" if on else "delete", self.port(node, network)
         for name, wanted in (("deaf", "in"), ("dumb", "out")):
             if direction in ("both", wanted):
-                element = f'{verb} element bridge lab {name} {{ "{self.port(node, network)}" }}'
+                element = f'{verb} element bridge lab {name} {{ "{port}", "{self._tap(port)}" }}'
                 subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
     def numb(self, node: str, on: bool) -> None:
         """All ports of a node neither take nor give anything, and keep their carrier: it stands still."""
         for network in NETWORKS:
-            state = "0" if on else "3"  # disabled, forwarding
-            command = ["bridge", "link", "set", "dev", self.port(node, network), "state", state]
-            # refused while the cable is out, when it does not matter
-            subprocess.run(self.enter(*command), check=False, capture_output=True)
+            port = self.port(node, network)
+            self._state(self._tap(port) if port in self.wires else port, DISABLED if on else FORWARDING)
+
+    def _state(self, port: str, state: str) -> None:
+        # refused while the cable is out, when it does not matter
+        command = ["bridge", "link", "set", "dev", port, "state", state]
+        subprocess.run(self.enter(*command), check=False, capture_output=True)
+
+    # Bad cables
+
+    @staticmethod
+    def _tap(port: str) -> str:
+        return port.replace("node", "wire")
+
+    def spoil(self, node: str, network: Network, kind: str, seconds: float = 0.0) -> None:
+        """What passes a node's cable arrives later (delay), twice (duplicate) or out of order (reorder)."""
+        self.mend(node, network)
+        self.wires[self.port(node, network)] = kind, seconds
+        self._start_wire(self.port(node, network), network)
+
+    def mend(self, node: str, network: Network) -> None:
+        """A good cable again; what is still on its way is lost."""
+        port = self.port(node, network)
+        if self.wires.pop(port, None):
+            self._end_wire(port)
+            self._state(port, FORWARDING)
+
+    def _start_wire(self, port: str, network: Network) -> None:
+        tap, (kind, seconds) = self._tap(port), self.wires[port]
+        self._ip("tuntap", "add", tap, "mode", "tap", "vnet_hdr")
+        self._ip("link", "set", tap, "master", INTERFACES[network])
+        self._ip("link", "set", tap, "up")
+        self._state(port, DISABLED)
+        command = self.enter(sys.executable, "-I", str(WIRE), port, tap, kind, str(seconds))
+        said, says = os.pipe()
+        with os.fdopen(says, "wb") as out:
+            self._running[port] = isolate.spawn(command, out)
+        with os.fdopen(said, "rb") as lines:
+            if lines.readline() != b"ready\n":
+                raise RuntimeError(f"{port}: its bad cable does not work")
+
+    def _end_wire(self, port: str) -> None:
+        wire = self._running.pop(port, None)
+        if wire:
+            wire.kill()
+            wire.wait()
+            self._ip("link", "delete", self._tap(port))
+
+    def part(self, network: Network, on: bool) -> None:
+        """The nodes do not reach each other there, but both still reach the switch; or they do again."""
+        ports = [self.port(node, network) for node in NODES]
+        names = ", ".join(f'"{name}"' for port in ports for name in (port, self._tap(port)))
+        element = f"{'add' if on else 'delete'} element bridge lab parted {{ {names} }}"
+        subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
     def switch(self, up: bool) -> None:
         """The production switch loses or gets back its power."""
@@ -137,12 +205,14 @@ class Net:
         self._ip("address", "replace" if up else "delete", f"{SWITCH}/24", "dev", INTERFACES["production"])
 
     def heal(self) -> None:
-        """Every cable in, every silence off, the switch on."""
-        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb")
+        """Every cable in and good, every silence off, the switch on."""
+        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb; flush set bridge lab parted")
         self.switch(True)
         self.ping_address(True)
-        for node in self.nodes:
+        self.unplugged.clear()
+        for node in NODES:
             for network in NETWORKS:
+                self.mend(node, network)
                 self.cable(node, network, True)
 
     def close(self) -> None:
@@ -150,4 +220,6 @@ class Net:
         isolate.forget(self.close)
         for node in list(self.nodes):
             self.unplug_veth(node)
+        for port in list(self._running):
+            self._end_wire(port)
         ip("netns", "delete", self.netns, check=False)

@@ -6,7 +6,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from tests.lab.net import Net
 
 Network = Literal["production", "storage"]
 NODES = ("node1", "node2")
@@ -75,6 +78,10 @@ class Dots:
 class Pair(Protocol):
     """Two nodes; each world (containers, virtual machines) implements it."""
 
+    @property
+    def net(self) -> Net:
+        """What they are plugged into."""
+
     def run(self, node: str, command: str, timeout: float = 30, check: bool = True
             ) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root inside a node."""
@@ -91,6 +98,12 @@ class Pair(Protocol):
     def power_on(self, node: str) -> None:
         """Boot again; returns when commands can be run."""
 
+    def is_on(self, node: str) -> bool:
+        """Has it power, as far as one can see from outside?"""
+
+    def boots(self, node: str) -> int:
+        """How often it has booted since this pair is here."""
+
     def pause(self, node: str) -> None:
         """The whole node stands still and answers nothing."""
 
@@ -106,8 +119,14 @@ class Pair(Protocol):
     def switch(self, up: bool) -> None:
         """The production switch dies or comes back: neither forwarding nor its own address."""
 
+    def fail_disk(self, node: str, vm: str, failed: bool, empty: bool = False) -> None:
+        """The disk below a guest's DRBD has errors; or the same one, or an empty one, is attached in order."""
+
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""
+
+    def acknowledged(self, vm: str) -> int:
+        """How many writes a guest was told are on disk; no copy that anybody uses may know of fewer."""
 
     def counter(self, node: str, vm: str) -> int:
         """The counter on that node's copy of the guest's disk."""

@@ -14,6 +14,7 @@ CONFIG = "/etc/kisscluster/kisscluster.conf"
 SECRET = "/etc/kisscluster/secret"
 HANDLER = "/usr/bin/kc-fence-peer"
 SECTOR = 512
+SCENARIOS: dict[str, object] = {"settle": 3}  # the configuration of a pair on which scenarios run
 
 RESOURCE = """\
 resource {vm} {{
@@ -38,8 +39,8 @@ resource {vm} {{
 """
 
 
-def kisscluster_conf(**changes: object) -> str:
-    """The text of kisscluster.conf; changes replace or add top-level keys."""
+def kisscluster_conf(fences: Mapping[str, str] | None = None, /, **changes: object) -> str:
+    """The text of kisscluster.conf; changes replace or add top-level keys; fences: each node's fence command."""
     settings: dict[str, object] = {
         "cluster": "lab", "ping": SWITCH, "port": 5324, "interval": 0.5, "deadtime": 3.0, "settle": 30,
         "failback": "migrate", "failback_after": 600, **changes}
@@ -47,6 +48,7 @@ def kisscluster_conf(**changes: object) -> str:
     for node in NODES:
         lines += [f"  [[{node}]]", f"    production = {PRODUCTION[node]}"]
         lines += [f"    storage = {STORAGE[node]}"]
+        lines += [f'    fence = "{fences[node]}"'] if fences and node in fences else []
     return "\n".join(lines) + "\n"
 
 

@@ -48,6 +48,8 @@ class VirtualPair:
         self.before: dict[str, int] = json.loads((snapshot / DOTS).read_text()) if snapshot else dict.fromkeys(VMS, 0)
         self.taps = {node: {network: self.net.plug_tap(node, network) for network in NETWORKS} for node in NODES}
         self.machines: dict[str, Qemu] = {}
+        self.unplugged: set[tuple[str, Network]] = set()
+        self.started = dict.fromkeys(NODES, 0)
         try:
             for node in NODES:
                 self._make_disks(node)
@@ -76,6 +78,10 @@ class VirtualPair:
         if restore and self.snapshot:
             command += ["-S", "-incoming", f"exec:cat {self.snapshot / node / STATE}"]
         self.machines[node] = Qemu(node, directory, self.net.enter(*command), self._dots_of(node))
+        self.started[node] += 1
+        for network in NETWORKS:
+            if (node, network) in self.unplugged:
+                self.cable(node, network, False)
 
     def _dots_of(self, node: str) -> Callable[[str, int], None]:
         return lambda vm, count: self.printed[vm].add(node, count)
@@ -125,12 +131,22 @@ class VirtualPair:
 
     def power_off(self, node: str) -> None:
         """Pull the plug."""
-        self.machines.pop(node).kill()
+        qemu = self.machines.pop(node)
+        qemu.kill()
+        self.started[node] += qemu.resets
 
     def power_on(self, node: str) -> None:
         """Boot again; returns when commands can be run."""
         self._start(node)
         self._wait_for_agent(node)
+
+    def is_on(self, node: str) -> bool:
+        """Has it power?"""
+        return node in self.machines and self.machines[node].process.poll() is None
+
+    def boots(self, node: str) -> int:
+        """How often it began to boot since this pair is here."""
+        return self.started[node] + (self.machines[node].resets if node in self.machines else 0)
 
     def pause(self, node: str) -> None:
         """The whole node stands still, its clocks too."""
@@ -141,8 +157,10 @@ class VirtualPair:
         self.machines[node].qmp("cont")
 
     def cable(self, node: str, network: Network, up: bool) -> None:
-        """Pull a cable out (the node sees its carrier go) or put it back."""
-        self.machines[node].qmp("set_link", name=f"nic-{network}", up=up)
+        """Pull a cable out (the node sees its carrier go) or put it back; a node that is off finds it so."""
+        (self.unplugged.discard if up else self.unplugged.add)((node, network))
+        if node in self.machines:
+            self.machines[node].qmp("set_link", name=f"nic-{network}", up=up)
 
     def silence(self, node: str, network: Network, on: bool) -> None:
         """Packets of that link vanish without a trace, or do not any more."""
@@ -151,6 +169,16 @@ class VirtualPair:
     def switch(self, up: bool) -> None:
         """The production switch dies or comes back."""
         self.net.switch(up)
+
+    def fail_disk(self, node: str, vm: str, failed: bool, empty: bool = False) -> None:
+        """Every read and write of it fails; a disk in order is attached again, as a person would."""
+        self.machines[node].fail_disk(vm, failed)
+        if empty:
+            with (self.directory / node / f"{vm}.raw").open("r+b") as disk:
+                disk.write(bytes(GUEST_MIB << 20))
+            self.run(node, f"drbdadm create-md --force {vm}")
+        if not failed:
+            self.run(node, f"drbdadm attach {vm}")
 
     def dots(self, vm: str) -> Dots:
         """What a guest printed so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -89,6 +90,7 @@ class Qemu:
         self.name, self.on_dots = name, on_dots
         self.pending: dict[str, Future[dict[str, Any]]] = {}
         self.numbers = itertools.count()
+        self.resets = 0  # by itself: a reboot, a panic, sysrq
         for path in directory.glob("*.sock"):
             path.unlink()
         self.log = directory / "qemu.log"
@@ -111,6 +113,8 @@ class Qemu:
         message = json.loads(line)
         if "id" in message:
             self._fulfil(message)
+        elif message.get("event") == "RESET":
+            self.resets += message["data"]["guest"]
 
     def _run_line(self, line: str) -> None:
         try:
@@ -167,6 +171,17 @@ class Qemu:
         except FutureTimeout:
             return False
 
+    def fail_disk(self, name: str, failed: bool) -> None:
+        """From now on every read and write of a raw disk fails, or none any more."""
+        broken, file = f"{name}-broken", f"{name}-file"
+        if failed:
+            errors = [{"event": "none", "iotype": kind, "errno": errno.EIO} for kind in ("read", "write")]
+            self.qmp("blockdev-add", driver="blkdebug", node_name=broken, image=file, inject_error=errors)
+        options = {"driver": "raw", "node-name": name, "discard": "unmap", "file": broken if failed else file}
+        self.qmp("blockdev-reopen", options=[options])
+        if not failed:
+            self.qmp("blockdev-del", node_name=broken)
+
     def quit(self) -> None:
         """End QEMU so that its disks are complete."""
         self.qmp("quit")
@@ -190,7 +205,9 @@ def command_line(name: str, number: int, directory: Path, base: Base, disks: Seq
         words += ["-chardev", f"socket,id={kind},path={directory / kind}.sock,server=on,wait=off",
                   "-device", f"virtserialport,chardev={kind},name=lab.{kind}"]
     for position, disk in enumerate(disks):
-        words += ["-drive", f"file={disk},format={disk.suffix[1:]},if=none,id=disk{position},discard=unmap",
+        # the names are for fail_disk
+        nodes = f"node-name={disk.stem},file.node-name={disk.stem}-file"
+        words += ["-drive", f"file={disk},format={disk.suffix[1:]},if=none,id=disk{position},discard=unmap,{nodes}",
                   "-device", f"virtio-blk-pci,drive=disk{position}"]
     for network in NETWORKS:
         mac = f"52:54:00:00:{NETWORK_BYTE[network]:02}:{number:02}"

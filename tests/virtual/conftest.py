@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.lab import virtual
+from tests.lab import setup, virtual
 from tests.lab.pair import VMS
 from tests.lab.virtual import VirtualPair
 
-SETTLE = 5
 _pairs: list[VirtualPair] = []
 
 
 @pytest.fixture(scope="session")
 def snapshot() -> Path:
     """A healthy pair, frozen."""
-    return virtual.ready(settle=SETTLE)
+    return virtual.ready(**setup.SCENARIOS)
 
 
 @pytest.fixture

@@ -166,6 +166,10 @@ async def _detach(daemon: Daemon, name: str, _options: Sequence[str]) -> None:
     device.settle(device.state.disk_failed())
 
 
+async def _attach(daemon: Daemon, name: str, _options: Sequence[str]) -> None:
+    _up(daemon, name).attach()
+
+
 async def _status(daemon: Daemon, name: str, _options: Sequence[str]) -> str:
     device = _up(daemon, name)
     state, flags = device.state, ""
@@ -197,5 +201,6 @@ COMMANDS: dict[str, Command] = {
     "outdate": _outdate, "disconnect": _disconnect, "connect": _connect, "role": _role, "cstate": _cstate,
     "dstate": _dstate, "net-options": _net_options, "resume-io": _resume_io, "create-md": _create_md,
     "new-current-uuid": _new_current_uuid, "get-gi": _get_gi, "show-gi": _get_gi, "detach": _detach,
+    "attach": _attach,
     "status": _status, "wait-connect": _wait_connect, "invalidate": _invalidate,
 }

@@ -64,6 +64,7 @@ class Device:
         self.waiting: list[Callable[[], None]] = []
         self.unacknowledged: dict[int, tuple[int, bytes, Answer]] = {}
         self.remote_reads: dict[int, Answer] = {}
+        self.newer: list[tuple[int, bytes]] = []  # written here before the peer's image came
         self.sequence = 0
         self.consent: asyncio.Future[bool | None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
@@ -223,6 +224,14 @@ class Device:
 
     def _take_image(self, _message: Message, data: bytes) -> None:
         os.pwrite(self.fd, zlib.decompress(data), 0)
+        newer, self.newer = self.newer, []
+        for offset, written in newer:
+            os.pwrite(self.fd, written, offset)
+
+    def _take_attach(self, _message: Message, _data: bytes) -> None:
+        self.settle(self.state.peer_attached())
+        if self.link:
+            self.spawn(self._resync(self.link))
 
     def _take_synced(self, message: Message, _data: bytes) -> None:
         self._send({"is": "insync"})
@@ -361,6 +370,14 @@ class Device:
         self._send({"is": "skip", "current": identifier})
         self.settle(effects)
 
+    def attach(self) -> None:
+        """The disk is back; a peer with good data brings it up to date."""
+        effects = self.state.attach()
+        self.newer = []
+        if self.state.conn is Conn.TARGET:
+            self._send({"is": "attach"})
+        self.settle(effects)
+
     # What the guest does
 
     def opened(self, writing: bool) -> int:
@@ -392,6 +409,8 @@ class Device:
             return
         if self.state.disk is not Disk.DISKLESS:
             os.pwrite(self.fd, data, offset)
+        if self.state.conn is Conn.TARGET:
+            self.newer.append((offset, data))
         if self.state.replicating:
             self.sequence += 1
             self.unacknowledged[self.sequence] = (offset, data, answer)

@@ -454,6 +454,18 @@ class Resource:
         self.exposed = 0 if self.linked and self.peer_disk > Disk.INCONSISTENT else self.meta.current
         return [Effect.IO_ERROR, *self._change(disk=Disk.DISKLESS)]
 
+    def attach(self) -> list[Effect]:
+        """The disk below is back: as good as it was known to be, or a target while the peer has good data."""
+        if self.disk is not Disk.DISKLESS:
+            raise Refused(10, "Failure: (124) Device is attached to a disk (use detach first)")
+        if self.linked and self.peer_disk is Disk.UPTODATE:
+            return self._change(conn=Conn.TARGET, disk=Disk.INCONSISTENT)
+        return self._change(disk=attached(self.meta, self.options))
+
+    def peer_attached(self) -> list[Effect]:
+        """The peer's disk is back, and gets what it missed from ours."""
+        return self._change(conn=Conn.SOURCE, peer_disk=Disk.INCONSISTENT)
+
     def spoil(self, disk: Disk) -> list[Effect]:
         """Declare our copy bad by hand."""
         return self._change(disk=disk)

@@ -1,0 +1,148 @@
+"""What must be true in every scenario of the real worlds, whatever happens in it."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from tests.lab.pair import NODES, VMS, Pair, other
+from tests.scenario.language import Scenario
+from tests.scenario.view import View
+
+# A guest takes two seconds from QEMU's start to its first dot: closer together, both nodes were running it.
+APART = 0.5
+OVERTAKEN = "the peer went on without this node"
+FREEZE = re.compile(r"^ *([\d.]+) .*drbd (\w+):.* susp\( ([01]) -> [01] \)")
+HANDLER = re.compile(r"^ *([\d.]+) .*kc-fence-peer.*?: (\w+): (DRBD asks, writes are frozen|answering)")
+PROMISED = 2.0  # seconds from DRBD's notice until writes go on, where starting a command takes no time
+STARTS = 3  # a handler, what it waits for from the peer, and what runs beside it
+SILENT = 6.0  # and with the time that DRBD takes to notice, where commands are quick
+ACCEPTS_LOSS = ("--force", "--discard-my-data", "kisscluster/ahead/")
+
+
+class Invariants:
+    """Watches one scenario."""
+
+    def __init__(self, scenario: Scenario, view: View) -> None:
+        self.scenario, self.view, self.pair = scenario, view, view.pair
+        self.started = time.monotonic()
+        self.cursors = {node: _cursor(self.pair, node) for node in NODES}
+        self.data_given_up = scenario.header["survived"] == "no"
+        self.failed_disks: set[tuple[str, str]] = set()
+
+    def note(self, verb: str, words: tuple[str, ...]) -> None:
+        """What the scenario does that changes what may be expected."""
+        if verb == "type" and any(hint in words[-1] for hint in ACCEPTS_LOSS):
+            self.data_given_up = True
+        if verb == "fail disk":
+            self.failed_disks.add((words[0], words[1]))
+
+    # At any time
+
+    def check(self) -> None:
+        """After each step."""
+        for vm in VMS:
+            if self.scenario.header["survived"] != "no":
+                self._one_writer(vm)
+            if not self.data_given_up:
+                self._nothing_lost(vm)
+
+    def _one_writer(self, vm: str) -> None:
+        dots = self.view.dots(vm, self.started)
+        for before, after in zip(dots, dots[1:], strict=False):
+            gap = after.time - before.time
+            both = before.node != after.node and gap < APART
+            assert not both, f"{vm} wrote on {before.node} and {gap:.2f} s later on {after.node}"
+
+    def _nothing_lost(self, vm: str) -> None:
+        last = self.pair.dots(vm).last()
+        if last:
+            node = last.node if (last.node, vm) not in self.failed_disks else other(last.node)
+            self._copy_knows(node, vm)
+
+    def _copy_knows(self, node: str, vm: str) -> None:
+        told = self.pair.acknowledged(vm)
+        found = self.pair.counter(node, vm)
+        assert found >= told, f"{vm}: {told} writes acknowledged, {found} on the disk of {node}"
+
+    # At the end
+
+    def check_end(self, only_storage: bool) -> None:
+        """After the last step."""
+        self.check()
+        self._at_rest()
+        for node in NODES:
+            if self.view.look(node):
+                journal = self.journal(node)
+                self._no_split_brain(node, journal)
+                self._only_overtaken_nodes_reset(node, journal)
+                if only_storage:
+                    self._freezes(node, journal)
+
+    def _at_rest(self) -> None:
+        looks = self.view.look_at_both()
+        if len(looks) < len(NODES) or not all(look.even() for look in looks):
+            return
+        for node in NODES:
+            failed = self.pair.run(node, "systemctl --failed --plain --no-legend", 60).stdout
+            assert not failed, f"{node}: failed units: {failed}"
+            for vm in VMS:
+                if not self.data_given_up:
+                    self._copy_knows(node, vm)
+
+    def journal(self, node: str) -> str:
+        """What a node's journal says since the scenario began."""
+        command = f"journalctl -q --no-pager -o short-monotonic --after-cursor='{self.cursors[node]}' | tr -d '[]'"
+        return self.pair.run(node, command, 60, check=False).stdout
+
+    def _no_split_brain(self, node: str, journal: str) -> None:
+        if self.scenario.header["survived"] != "no":
+            look = self.view.look(node)
+            marks = [mark for mark in look.marks if mark.startswith("split-brain/") and "*" not in mark] if look else []
+            assert not marks and "Split-Brain" not in journal, f"{node}: split brain {marks}"
+
+    def _only_overtaken_nodes_reset(self, node: str, journal: str) -> None:
+        resets, overtaken = self.view.resets(node), journal.count(OVERTAKEN)
+        assert resets <= overtaken, f"{node} was reset {resets} times and overtaken {overtaken} times"
+
+    def _freezes(self, node: str, journal: str) -> None:
+        """Only the storage network was touched, so the peer's word is there at once."""
+        longest = max([*freezes(journal, FREEZE, "0"), *freezes(journal, HANDLER, "DRBD asks, writes are frozen")],
+                      default=0.0)
+        if longest > PROMISED:
+            limit = PROMISED + STARTS * command_seconds(self.pair, node)
+            assert longest <= limit, f"{node}: frozen for {longest:.1f} s, allowed {limit:.1f}"
+        if self.view.world.name == "container":
+            for vm in VMS:
+                assert longest_silence(self.view, vm, self.started) < SILENT, f"{vm} was silent for too long"
+
+
+def freezes(journal: str, pattern: re.Pattern[str], begin: str) -> list[float]:
+    """How long each freeze lasted, by the node's own clock."""
+    out, since = [], dict[str, float]()
+    for match in filter(None, map(pattern.match, journal.splitlines())):
+        moment, vm, what = float(match[1]), match[2], match[3]
+        if what == begin:
+            since[vm] = moment
+        elif vm in since:
+            out.append(moment - since.pop(vm))
+    return out
+
+
+def command_seconds(pair: Pair, node: str) -> float:
+    """How long one command takes on that node, as busy and as slow as it is: a twentieth of a second, or some."""
+    started = time.monotonic()
+    for _ in range(3):
+        pair.run(node, "kc-status", check=False)
+    return (time.monotonic() - started) / 3
+
+
+def longest_silence(view: View, vm: str, since: float) -> float:
+    """The longest time without a dot."""
+    times = [since, *(dot.time for dot in view.dots(vm, since)), time.monotonic()]
+    return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+
+
+def _cursor(pair: Pair, node: str) -> str:
+    said = pair.run(node, "journalctl -q -n 1 -o cat --show-cursor --no-pager").stdout
+    return said.rpartition("-- cursor: ")[2].strip()

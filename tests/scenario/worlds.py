@@ -1,0 +1,33 @@
+"""What the real worlds differ in, for a scenario: how slow they are, and how well they can be looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class World:
+    """Times in seconds. A scenario promises what the design promises where starting a command takes no time."""
+
+    name: str
+    factor: float  # of every bound...
+    lag: float  # ... and what is added to it
+    window: float  # a guest whose last dot is not older runs
+    calm: float  # the longest pause of a guest that runs on all the time
+    every: float  # between two looks of a watcher
+    patience: float  # for one look at a node
+
+    def bound(self, seconds: float) -> float:
+        """How long `within SECONDS` may take here."""
+        return seconds * self.factor + self.lag
+
+
+WORLDS = {
+    world.name: world
+    for world in (
+        # native speed, but two cores for two nodes, four guests' emulators and whoever else is busy
+        World("container", factor=1.25, lag=2.0, window=1.5, calm=3.0, every=0.25, patience=5.0),
+        # by tcg a command takes a second instead of a twentieth, and a failover starts ten of them
+        World("virtual", factor=2.0, lag=12.0, window=3.0, calm=3.0, every=1.0, patience=15.0),
+    )
+}

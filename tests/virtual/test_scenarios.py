@@ -1,0 +1,13 @@
+"""Every scenario that can run on the pair with the real kernel and real DRBD."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.virtual import VirtualPair
+from tests.scenario import language, real
+
+
+@pytest.mark.parametrize("scenario", language.load_all("virtual"), ids=lambda scenario: scenario.name)
+def test_scenario(pair: VirtualPair, scenario: language.Scenario) -> None:
+    print(real.run(scenario, pair, "virtual"))

@@ -16,6 +16,7 @@ import pickle
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from tests.scenario.search import scenario
 from tests.scenario.sim.forks import apart
@@ -58,18 +59,20 @@ class Seen:
 
 def signature(world: World) -> str:
     """Everything that what follows can depend on, ages to half a second."""
-    parts = [repr(sorted((key, vars(port)["carrier"], port.lost_in, port.lost_out, port.delay)
-                         for key, port in world.wires.ports.items())), repr((world.wires.switch, world.wires.ping_address))]
+    ports = [(key, port.carrier, port.lost_in, port.lost_out, port.delay) for key, port in world.wires.ports.items()]
+    parts = [repr(sorted(ports)), repr((world.wires.switch, world.wires.ping_address))]
     for name, machine in world.machines.items():
         parts.append(f"{name} {machine.on} {machine.life.hung}")
         parts.append(repr(sorted(machine.var.everything().items())))
         if machine.on:
             facts = {key: value for key, value in machine.run.everything().items() if key not in ("alive", "peer/boot")}
             units = [(vm, unit.state, machine.units.disk[vm].state) for vm, unit in machine.units.vm.items()]
-            parts += [repr(sorted(facts.items())), repr(units), repr(sorted(machine.units.running)), _ages(world, machine.daemon)]
+            parts += [repr(sorted(facts.items())), repr(units), repr(sorted(machine.units.running))]
+            parts.append(_ages(world, machine.daemon))
         for side in machine.sides():
             meta = side.meta
-            parts.append(f"{side.word()} {meta.bitmap != 0} {meta.primary} {meta.peer_outdated} {len(side.unacknowledged)}")
+            flags = meta.bitmap != 0, meta.primary, meta.peer_outdated, len(side.unacknowledged)
+            parts.append(f"{side.word()} {flags}")
     for mirror in world.mirrors.values():
         contents = [side.content for side in mirror.sides.values()]
         newest = [mirror.history.contains(content, mirror.history.acknowledged) for content in contents]
@@ -116,7 +119,7 @@ class Walk:
                 continue
             if time.monotonic() >= self.end:
                 return
-            got: Tally = apart(lambda line=line: self._next(world, force, [*steps, (gap, line)], left))
+            got: Tally = apart(partial(self._next, world, force, [*steps, (gap, line)], left))
             tally.runs += got.runs
             tally.found += got.found
 
@@ -178,8 +181,8 @@ def main() -> int:
     for one_found in found[:20]:
         print(scenario(one_found))
     whole = "all of them" if time.monotonic() < end else "not all: time was over"
-    print(f"{sum(tally.runs for tally in tallies)} sequences of up to {options.depth} in {time.monotonic() - started:.0f} s "
-          f"({whole}), {len(found)} findings")
+    runs, seconds = sum(tally.runs for tally in tallies), time.monotonic() - started
+    print(f"{runs} sequences of up to {options.depth} in {seconds:.0f} s ({whole}), {len(found)} findings")
     return 1 if found else 0
 
 if __name__ == "__main__":

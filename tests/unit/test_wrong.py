@@ -1,5 +1,7 @@
 """What kc-status says is wrong, and what it tells a person to type."""
 
+from typing import Any
+
 import pytest
 
 from kisscluster.decide import wrong
@@ -59,12 +61,13 @@ def test_old_copy_beside_a_failed_disk() -> None:
 
 
 def test_failed_and_off_are_told_on_both_nodes() -> None:
-    for mark in ("failed", "off"):
-        (here,) = said(node(), vm(**{mark: True}))
-        (there,) = said(node(), vm(f.EVEN, copy(f.EVEN, **{mark: True})))
+    marks: list[dict[str, Any]] = [{"failed": True}, {"off": True}]
+    for mark in marks:
+        (here,) = said(node(), vm(**mark))
+        (there,) = said(node(), vm(f.EVEN, copy(f.EVEN, **mark)))
         assert "kc-vm-start web1" in here[1] and "on the peer" not in here[0]
         assert "kc-vm-start web1" in there[1] and there[0].endswith("on the peer; type there")
-        assert "type there" not in said(node(f.DEAD), vm(f.APART, copy(**{mark: True})))[-1][0]
+        assert "type there" not in said(node(f.DEAD), vm(f.APART, copy(**mark)))[-1][0]
 
 
 def test_split_brain_in_the_order_in_which_it_must_be_typed() -> None:

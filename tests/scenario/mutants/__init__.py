@@ -57,7 +57,8 @@ MUTANTS = [
         " and not node.conflict\n", "    return node.alive\n"),)),
     Mutant("07-even-by-one-word", "our own word is enough for even", (
         ("decide/marks.py", "    if me.drbd.even and peer.drbd is not None and peer.drbd.even:\n", "    if me.drbd.even:\n"),
-        ("decide/marks.py", " or spoils(me.drbd) or spoils(last.drbd):", " or spoils(me.drbd):"))),
+        ("decide/marks.py", "me.ahead or last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):",
+         "me.ahead or me.yields or me.drbd is None or spoils(me.drbd):"))),
     Mutant("08-even-while-one-is-ahead", "even is set while one is still ahead", ((
         "decide/marks.py", "    if me.ahead or last.ahead or me.yields", "    if me.yields"),)),
     Mutant("09-doubt-after-a-whole-deadtime", "the doubt begins as late as a takeover", (

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tests.scenario.mutants import FOUND, MUTANTS, ROOT, Mutant
 
+UNIT = ["pytest", "-x", "-q", "-o", "pythonpath=", "-p", "no:cacheprovider", "tests/unit"]
+
 
 def inside(mutant: Mutant | None, command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
     """Run one of our modules with that mutant's lib/ (or the real one)."""
@@ -18,13 +20,21 @@ def inside(mutant: Mutant | None, command: list[str], seconds: float) -> subproc
         if mutant:
             mutant.plant(Path(folder))
         path = f"{folder if mutant else ROOT}/lib:{ROOT}"
-        return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=seconds,
-                              env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}, check=False)
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True,
+                              timeout=seconds, env=environment, check=False)
 
 
 def find(mutant: Mutant, seconds: float, seed: int) -> str:
-    """What the search printed: the scenario, or nothing; where it finds nothing in time, a scenario file that breaks."""
-    return search(mutant, seconds, seed) or inside(mutant, ["tests.scenario.mutants.files"], 300).stdout
+    """What the search printed; where it finds nothing in time, a scenario file that breaks; or nothing."""
+    return search(mutant, seconds, seed) or inside(mutant, ["tests.scenario.mutants.files"], 300).stdout or unit(mutant)
+
+
+def unit(mutant: Mutant) -> str:
+    """The unit test that fails: for what takes moments that no search meets in minutes."""
+    done = inside(mutant, UNIT, 120)
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return f"# found by no search in minutes\ntest: {failed[0]}\n" if failed else ""
 
 
 def search(mutant: Mutant, seconds: float, seed: int) -> str:

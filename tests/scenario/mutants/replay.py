@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 from tests.scenario.language import FOLDER, parse_step
 from tests.scenario.language import load as load_file
+from tests.scenario.mutants.find import UNIT
 from tests.scenario.sim.play import Play
 from tests.scenario.sim.trial import Found, attempt, healthy
 
@@ -44,6 +46,9 @@ def main() -> int:
     for name in sys.argv[1:]:
         if match := re.search("^scenario: (.*)$", Path(name).read_text(), re.MULTILINE):
             ended |= not _holds(match[1])
+            continue
+        if match := re.search("^test: (.*)$", Path(name).read_text(), re.MULTILINE):
+            ended |= bool(subprocess.run([sys.executable, "-m", *UNIT[:-1], match[1]], check=False).returncode)
             continue
         run = load(Path(name))
         found = attempt(healthy(run.base), run.steps, run.seed, run.lag, run.base)

@@ -51,6 +51,7 @@ RARE: list[Move] = [
     *[Move(f"{verb} {node} {net}", f"pass {node} {net}")
       for verb in ("duplicate", "reorder") for node in NODES for net in NETWORKS],
 ]
+FROM_OUTSIDE = ("power on", "unplug", "plug", "drop", "pass", "delay", "replace", "duplicate", "reorder")
 MOST_KILLS = 2  # the third failure of a QEMU in ten minutes is left to a person
 
 
@@ -78,12 +79,12 @@ class InForce:
     def _makes_sense(self, line: str, off: set[str]) -> bool:
         if "qemu" in line and self.kills >= MOST_KILLS:
             return False
-        local = not line.startswith(("power on", "unplug", "plug", "drop", "pass", "delay", "replace", "duplicate", "reorder"))
-        return not (local and any(node in line for node in off))
+        return line.startswith(FROM_OUTSIDE) or not any(node in line for node in off)
 
     def repairs(self) -> list[str]:
         """What makes everything good, machines first."""
-        return [move.repair for move in sorted(self.moves, key=lambda move: ("disk" in move.fault, "power" not in move.fault))]
+        last = sorted(self.moves, key=lambda move: ("disk" in move.fault, "power" not in move.fault))
+        return [move.repair for move in last]
 
 
 GAPS = (0.0, 0.01, 0.2, 0.6, 1.0, 1.7, 2.3, 3.1, 3.6, 4.5, 6.0, 9.0, 14.0)

@@ -114,7 +114,8 @@ def heal(world: World, force: InForce) -> None:
     pass_time(world, 2.0)
     for line in force.repairs():
         if not line.startswith("type"):
-            pass_time(world, 12.0 if line.startswith("replace") else 0.3)  # nobody opens a machine whose peer is booting
+            # nobody opens a machine whose peer is booting
+            pass_time(world, 12.0 if line.startswith("replace") else 0.3)
             one(world, line)
     _take_back(world)
     end = world.now + HEAL
@@ -137,7 +138,8 @@ def heal(world: World, force: InForce) -> None:
 def _take_back(world: World) -> None:
     """A person takes back what was typed, as often as it takes."""
     pass_time(world, 15.0)
-    for command in (*[f"{node} kc-standby off" for node in NODES], "node1 kc-maintenance off", "node1 kc-vm-start web1"):
+    commands = [f"{node} kc-standby off" for node in NODES] + ["node1 kc-maintenance off", "node1 kc-vm-start web1"]
+    for command in commands:
         node, *argv = command.split()
         for _ in range(5):
             if world.judge.found or faults.typed(world, world.machines[node], tuple(argv), 40.0) == 0:

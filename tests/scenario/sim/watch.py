@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EVERY = 0.2  # seconds between two looks
 BLIND = 1.0  # seconds of the one double fault that cannot be survived without fencing
 IDLE = 4.0  # seconds in which a guest starts that could, and everybody knows it
-FROZEN = 12.0  # seconds in which writes go on when the peer is there to give its word; a lost handler is noticed after 6
+FROZEN = 12.0  # seconds in which writes go on when the peer gives its word; a lost handler is noticed after 6
 STOPPING = 60.0  # seconds after which a guest that ignores its stop_timeout of one second is surely gone
 LATE = 3.5  # seconds that a decision to stop may lag behind what was true
 
@@ -61,8 +61,10 @@ class Watch:
     def _well(self, node: str) -> bool:
         """Does everything that decides work there?"""
         machine = self.world.machines[node]
-        heart = machine.on and machine.units.heartbeat
-        return bool(heart) and not (heart.paused or machine.life.hung or machine.run.full or machine.units.target_stopping)
+        heart = machine.units.heartbeat if machine.on else None
+        if heart is None or heart.paused:
+            return False
+        return not (machine.life.hung or machine.run.full or machine.units.target_stopping)
 
     def _could_run(self, vm: str) -> str:
         """The node that knows that it holds the newest data, and that the guest belongs there."""
@@ -98,7 +100,8 @@ class Watch:
             others = peer.word()
             there = self._well(node) and self._well(peer.node) and self._hear_each_other()
             newest = mirror.history.contains(side.content, mirror.history.acknowledged)
-            if there and newest and others and not others.primary and world.machines[peer.node].var.peek(f"ahead/{vm}") is None:
+            gone_on = world.machines[peer.node].var.peek(f"ahead/{vm}") is not None
+            if there and newest and others and not others.primary and not gone_on:
                 return node
         return ""
 

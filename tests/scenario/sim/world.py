@@ -177,7 +177,8 @@ class World:
     def ended(self, machine: Machine, key: str, status: int | None) -> None:
         """A unit's command ended."""
         program, _, vm = key.partition(" ")
-        if program == "kc-outdate" and status == 0 and self.clock.now - self.mirrors[vm].sides[machine.name].outdated > 5:
+        done = program == "kc-outdate" and status == 0
+        if done and self.clock.now - self.mirrors[vm].sides[machine.name].outdated > 5:
             self.violated(f"{machine.name}: kc-outdate says that {vm} is outdated, and it is not")
         if status in (Exit.BUG, Exit.USAGE):
             self.violated(f"{machine.name}: {key} ended with {status}")

@@ -1,5 +1,6 @@
 """What every command does the same."""
 
+import fcntl
 import json
 import subprocess
 from pathlib import Path
@@ -74,6 +75,8 @@ def test_unknown_vm(command: str, node: FakeNode) -> None:
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "kc-heartbeat"])
 def test_dry_run_changes_nothing(command: str, node: FakeNode) -> None:
     node.drbd("web1", "WFConnection Secondary/Unknown UpToDate/DUnknown r")
+    node.facts({"wake/failover": "", "wake/quorum": "", "local/running/web1": "", "local/off/web2": "",
+                "peer/local/running/web2": "", "claim/web1": "home", "pending/web2": "why", "local/proven": "old"})
     before = node.snapshot()
     done = node.call(command, "--dry-run", *ARGUMENTS.get(command, []))
     assert done.returncode in (0, 1, 69, 75, 107), done
@@ -95,6 +98,54 @@ def test_answer_that_nobody_gets_is_no_success(command: str, node: FakeNode) -> 
         done = subprocess.run(node.argv(command), env=node.environment(), stdin=subprocess.DEVNULL, stdout=full,
                               stderr=subprocess.DEVNULL)
     assert done.returncode not in (0, 120)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-V"], ["--dry-run", "web1"]])
+def test_other_output_that_nobody_gets_is_no_success(arguments: list[str], node: FakeNode) -> None:
+    node.beat()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(node.argv("kc-promote", *arguments), env=node.environment(), stdin=subprocess.DEVNULL,
+                              stdout=full, stderr=subprocess.DEVNULL)
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("flush", ["-v", "--json"])
+def test_everything_is_said_before_the_end(flush: str, node: FakeNode) -> None:
+    """The commands end without Python's own clearing up."""
+    node.drbd("web1", "Connected Primary/Secondary UpToDate/UpToDate r")
+    done = node.call("kc-demote", flush, "web1")
+    assert done.returncode == 0
+    assert done.stdout.endswith("}\n" if flush == "--json" else "demoted=yes\n")
+    assert done.stderr == ("" if flush == "--json" else "+ drbdadm secondary web1\n"
+                           f"+ touch {node.run}/wake/failover\n")
+
+
+@pytest.mark.parametrize("command", ["kc-failover", "kc-quorum"])
+def test_talk_that_nobody_hears_stops_nothing(command: str, node: FakeNode) -> None:
+    """The journal restarts in the middle of a failover."""
+    node.drbd("web2", "WFConnection Primary/Unknown UpToDate/Inconsistent r")
+    node.beat()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(node.argv(command, "-v"), env=node.environment(), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 0 and done.stdout
+    assert node.ahead("web2").exists() is (command == "kc-failover")
+
+
+@pytest.mark.parametrize(("command", "flag"), [("kc-failover", "failover"), ("kc-quorum", "quorum")])
+def test_flag_goes_first_and_under_the_lock(command: str, flag: str, node: FakeNode) -> None:
+    """What changes while the command reads raises it again; who is not the one actor leaves it alone."""
+    node.facts({f"wake/{flag}": ""})
+    (node.run / "lock").mkdir()
+    with (node.run / f"lock/{flag}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = node.call(command, "--timeout", "0.3")
+        assert (done.returncode, node.called()) == (75, [])
+        assert (node.run / f"wake/{flag}").exists()
+    (node.etc / "kisscluster.conf").write_text("nonsense")
+    assert node.call(command).returncode == 78
+    assert not (node.run / f"wake/{flag}").exists()           # else the path unit starts it again as fast as it can
+
 
 
 def test_no_temporary_files_are_left(node: FakeNode) -> None:

@@ -2,13 +2,16 @@
 
 import pytest
 
-from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.facts import Links, NodeFacts, VmFacts
 from kisscluster.decide.plan import plan
 from kisscluster.decide.quorum import decide
 from tests.unit import facts as f
 from tests.unit.facts import copy, node, vm
 
 STANDBY = node(me={"standby": True})
+AWOKEN = copy(f.FROZEN, running=True)
+FAILED = "Connected Primary/Secondary Diskless/UpToDate r"
+SURVIVOR = "Connected Secondary/Primary UpToDate/Diskless r"
 GONE_ON = copy("WFConnection Primary/Unknown UpToDate/Outdated r", ahead=True)
 
 
@@ -62,6 +65,22 @@ def verbs(where: NodeFacts, what: VmFacts) -> list[str]:
     (node(maintenance=True), vm("StandAlone Secondary/Unknown UpToDate/DUnknown r"), []),
     (node(maintenance=True), vm(f.FROZEN, running=True, drbd_age=7), ["adjust"]),
     (node(stale="no heartbeat"), vm(f.PRIMARY, running=True), []),
+    # whose disk failed is not given the survivor's guest, and the survivor's is not stopped for one that wakes
+    (node(), vm(f.ALONE, AWOKEN, at_home=False, running=True, ahead=True), []),
+    (node(), vm(f.ALONE, copy(f.ALONE, running=True, ahead=True), at_home=False, running=True, ahead=True), ["stop"]),
+    (node(), vm(SURVIVOR, copy(FAILED), at_home=False), ["ahead"]),           # the peer's guest writes here alone
+    (node(), vm(SURVIVOR, copy(FAILED), at_home=False, ahead=True), []),
+    (node(), vm(FAILED, copy(SURVIVOR, ahead=True), running=True), []),
+    (node(), vm("Connected Secondary/Secondary UpToDate/Diskless r", copy(), at_home=False), ["ask"]),
+    (node(), vm("SyncTarget Secondary/Secondary Inconsistent/UpToDate r"), []),       # the good copy is the peer's
+    (node(), vm("SyncSource Secondary/Secondary UpToDate/Inconsistent r", at_home=False), ["start"]),
+    (node(), vm(running=True), ["ended"]),                                    # left by a QEMU that was killed
+    (node(), vm(f.PEER_PRIMARY, copy(running=True), at_home=False, off=True), ["started"]),
+    (node(), vm(f.PEER_PRIMARY, copy(running=True), failed=True), ["started"]),
+    (node(f.DEAD), vm(f.APART, copy(running=True), failed=True), []),
+    (node(peer={"fit": False, "standby": True}), vm(f.EVEN, copy(off=True), at_home=False), []),  # it wished to be off
+    (node(f.DEAD), vm(f.APART, copy(off=True), at_home=False, even=True), ["start"]),
+    (node(Links(production=False, ping=False), peer={"fit": False, "told": False}), vm(), []),  # who can serve it?
 ])
 def test_plan(where: NodeFacts, what: VmFacts, expected: list[str]) -> None:
     assert verbs(where, what) == expected

@@ -1,11 +1,9 @@
 """What kc-status says is wrong, and what it tells a person to type."""
 
-from typing import Any
-
 import pytest
 
 from kisscluster.decide import wrong
-from kisscluster.decide.facts import Links, NodeFacts, VmFacts
+from kisscluster.decide.facts import Copy, Links, NodeFacts, VmFacts
 from kisscluster.decide.quorum import decide
 from tests.unit import facts as f
 from tests.unit.facts import copy, node, vm
@@ -60,14 +58,14 @@ def test_old_copy_beside_a_failed_disk() -> None:
     assert command == f"{MARK} && kc-vm-start web1"
 
 
-def test_failed_and_off_are_told_on_both_nodes() -> None:
-    marks: list[dict[str, Any]] = [{"failed": True}, {"off": True}]
-    for mark in marks:
-        (here,) = said(node(), vm(**mark))
-        (there,) = said(node(), vm(f.EVEN, copy(f.EVEN, **mark)))
-        assert "kc-vm-start web1" in here[1] and "on the peer" not in here[0]
-        assert "kc-vm-start web1" in there[1] and there[0].endswith("on the peer; type there")
-        assert "type there" not in said(node(f.DEAD), vm(f.APART, copy(**mark)))[-1][0]
+@pytest.mark.parametrize(("mine", "peers"), [(copy(f.EVEN, failed=True), copy(f.EVEN, failed=True)),
+                                             (copy(f.EVEN, off=True), copy(f.EVEN, off=True))])
+def test_failed_and_off_are_told_on_both_nodes(mine: Copy, peers: Copy) -> None:
+    ((text, command),) = said(node(), vm()._replace(me=mine))
+    assert command.endswith("kc-vm-start web1") and "on the peer" not in text
+    ((text, command),) = said(node(), vm()._replace(peer=peers))
+    assert command.endswith("kc-vm-start web1") and text.endswith("on the peer; type there")
+    assert "type there" not in said(node(f.DEAD), vm(f.APART, peers))[-1][0]          # it cannot
 
 
 def test_split_brain_in_the_order_in_which_it_must_be_typed() -> None:

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from kisscluster import VERSION
 from kisscluster.base.exits import Exit, Failure
@@ -44,7 +44,7 @@ class Call:
 
     def talk(self, line: str) -> None:
         if not self.options.quiet:
-            print(f"{self.program}: {line}", file=sys.stderr, flush=True)
+            _tell(self.program, line)
 
     def write(self, state: State, name: str, text: str, durable: bool = False) -> bool:
         """Make a fact so, or print how; True when it was not so before."""
@@ -69,6 +69,12 @@ class Call:
         """Let the units that wait for a flag run."""
         if not self.run.has(f"wake/{name}") and self.doer.say(shlex.join(["touch", self.run.path(f"wake/{name}")])):
             self.run.flag(f"wake/{name}")
+
+
+def _tell(program: str, line: str) -> None:
+    """Talk that nobody can hear (the journal restarts, a terminal has gone) stops nothing."""
+    with suppress(OSError):
+        print(f"{program}: {line}", file=sys.stderr, flush=True)
 
 
 def _plain(value: object) -> str:
@@ -152,18 +158,18 @@ def _work(program: str, options: argparse.Namespace, work: Work) -> int:
         return work(Call(program, options))
     except Failure as failure:
         for line in str(failure).split("\n"):
-            print(f"{program}: {line}", file=sys.stderr)
+            _tell(program, line)
         return failure.status
     except PermissionError as error:
-        print(f"{program}: {error.filename or ''}: {error.strerror}: are you root?", file=sys.stderr)
+        _tell(program, f"{error.filename or ''}: {error.strerror}: are you root?")
         return Exit.PERMISSION
     except OSError as error:
-        print(f"{program}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        _tell(program, f"{error.filename or ''}: {error.strerror}")
         return Exit.UNAVAILABLE
     except Exception as error:
         if options.verbose:
             import traceback
 
             traceback.print_exc()
-        print(f"{program}: bug: {type(error).__name__}: {error} (-v shows where)", file=sys.stderr)
+        _tell(program, f"bug: {type(error).__name__}: {error} (-v shows where)")
         return Exit.BUG

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, TextIO
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -70,7 +71,8 @@ class Doer:
         if self.dry:
             print(line)
         elif self.verbose:
-            print(f"+ {line}", file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(f"+ {line}", file=sys.stderr, flush=True)
         return not self.dry
 
     def look(self, *argv: str) -> Ended:

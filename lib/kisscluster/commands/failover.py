@@ -37,9 +37,10 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     elif action.verb == plans.LEVEL:
         level(call, place, action.vm)
     elif action.verb == plans.ENDED:
-        word = kernel.read().get(action.vm)
-        if word is not None and not word.primary:  # it may have been promoted since the heartbeat looked
-            call.remove(place.run, f"local/running/{action.vm}")
+        tidy(call, place, action.vm)
+    elif action.verb == plans.STARTED:
+        for mark in ("failed", "off"):
+            call.remove(place.run, f"local/{mark}/{action.vm}")
     elif action.verb == plans.MENDED:
         call.remove(place.state, f"split-brain/{action.vm}")
 
@@ -50,6 +51,14 @@ def level(call: Call, place: Place, name: str) -> None:
         word = kernel.read().get(name)
         if word is not None and (word.even or word.disk == "Inconsistent"):
             call.remove(place.state, f"ahead/{name}", durable=True)
+
+
+def tidy(call: Call, place: Place, name: str) -> None:
+    """Nothing runs on a secondary disk, if it is still secondary while no promotion can bring a guest."""
+    with call.locked(f"lock/{name}", 0):
+        word = kernel.read().get(name)
+        if word is not None and not word.primary:
+            call.remove(place.run, f"local/running/{name}")
 
 
 def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:

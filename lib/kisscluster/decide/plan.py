@@ -10,14 +10,15 @@ from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here, may_give_up
 
 START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
-ASK, RELEASE, CLEAR, AHEAD, LEVEL, MENDED, ENDED = "ask", "release", "clear", "ahead", "level", "mended", "ended"
+ASK, RELEASE, CLEAR, AHEAD, LEVEL = "ask", "release", "clear", "ahead", "level"
+MENDED, ENDED, STARTED = "mended", "ended", "started"
 
 
 class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
     start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. ahead: set the mark.
-    release, clear, level, mended, ended: drop the mark claim, pending, ahead, split-brain, running.
+    release, clear, level, mended, ended, started: drop claim, pending, ahead, split-brain, running, failed and off.
     """
 
     verb: str
@@ -47,6 +48,8 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
         out.append(Action(LEVEL, vm.name, "this copy is being resynced from the peer's"))
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
+    if (vm.me.failed or vm.me.off) and node.alive and vm.peer.running:
+        out.append(Action(STARTED, vm.name, "it was started on the peer"))
     if vm.me.running and mine is not None and not mine.primary:
         out.append(Action(ENDED, vm.name, "nothing runs on a secondary disk"))
     asks = vm.frozen or wanted(decision, vm) and verdict(node, vm).word == CLAIM
@@ -105,7 +108,7 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
         return []
     if vm.primary:
         return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, node, vm) else []
-    if not wanted(decision, vm) or node.stale or node.alive and vm.peer_primary:
+    if not wanted(decision, vm) or node.stale or node.alive and (vm.peer_primary or vm.peer.off):
         return []
     if may_promote(node, vm):
         return [Action(START, vm.name, f"it belongs here: {decision.reason}")]

@@ -14,13 +14,17 @@ version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
 others   = tests/net $(filter-out $(faults),$(wildcard tests/container/test_*.py))
-quick    = tests/unit tests/cli tests/lint
+quick    = tests/unit tests/cli tests/lint tests/scenario
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: deps check check-faults check-others check-quick test demo bench deb clean
+# the modules of tests/ that are commands
+module   = PYTHONPATH=lib:. $(PYTHON) -m
+SECONDS  = 600
+
+.PHONY: deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
@@ -58,6 +62,21 @@ demo: $(DEPS)
 
 bench: $(DEPS)
 	$(PYTHON) -m tests.lab.bench
+
+# every scenario in the simulator
+scenarios: $(DEPS)
+	$(PYTEST) tests/scenario/test_simulator.py
+
+# what is written here is read in the diff before it is committed
+golden: $(DEPS)
+	$(module) tests.scenario.golden
+	$(module) tests.scenario.failures
+
+docs: $(DEPS)
+	$(module) tests.scenario.failures
+
+search: $(DEPS)
+	$(module) tests.scenario.search --seconds $(SECONDS)
 
 # from a copy, so that the checkout stays clean and the result lies inside it; no compiler is needed
 deb:

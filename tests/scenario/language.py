@@ -16,6 +16,7 @@ HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1",
 SURVIVED = ("yes", "no", "a human decides")
 FENCES = ("works", "broken")
 TIMELINE = "timeline:"
+PAUSE = "longest pause:"  # the last line of a timeline: what each guest waited for a write, at most
 
 _NODE, _NET, _VM = r"(node[12])", r"(production|storage)", r"(web[12])"
 _SECONDS = r"(\d+(?:\.\d+)?)"

@@ -21,6 +21,8 @@ class Judge:
         self.cause: BaseException | None = None
         self.writes: dict[str, dict[str, float]] = {}  # VM: node: when it was last told that a write is on disk
         self.began: dict[tuple[str, str], float] = {}  # (VM, node): the first of these writes, without a gap since
+        self.last: dict[str, float] = {}  # VM: the last of these writes, wherever
+        self.longest: dict[str, float] = {}  # VM: the longest time between two of them
         self.excused: set[str] = set()  # VMs that two nodes may write to: nothing can avoid it in this run
         self.loss_accepted: set[str] = set()
         self.forked: set[str] = set()
@@ -30,6 +32,7 @@ class Judge:
         self.writes = {vm: {name: 0.0 for name, machine in self.world.machines.items() if vm in machine.guests}
                        for vm in self.world.mirrors}
         self.began.clear()
+        self.last, self.longest = dict.fromkeys(self.writes, 0.0), dict.fromkeys(self.writes, 0.0)
 
     def violated(self, what: str, cause: BaseException | None = None) -> None:
         self.found.append(f"{self.world.now:.2f} {what}")
@@ -60,6 +63,16 @@ class Judge:
         if not self._recent(vm, side.node):
             self.began[vm, side.node] = self.world.now
         self.writes.setdefault(vm, {})[side.node] = self.world.now
+        self.longest[vm] = self._pause(vm)
+        self.last[vm] = self.world.now
+
+    def _pause(self, vm: str) -> float:
+        return max(self.longest.get(vm, 0.0), self.world.now - self.last.get(vm, 0.0))
+
+    def pauses(self) -> str:
+        """How long each guest had to wait for a write, at most."""
+        silent = {vm: " (silent at the end)" for vm, last in self.last.items() if self.world.now - last > RECENT}
+        return ", ".join(f"{vm} {self._pause(vm):.1f} s{silent.get(vm, '')}" for vm in self.last)
 
     def _recent(self, vm: str, node: str) -> bool:
         last = self.writes.get(vm, {}).get(node)

@@ -8,7 +8,7 @@ from kisscluster.commands.common import place_of
 from kisscluster.decide.facts import Links, NodeFacts
 from kisscluster.decide.quorum import FACTS, decide
 from kisscluster.see.files import Place, node_facts
-from tests.scenario.language import Condition, Scenario, Step
+from tests.scenario.language import PAUSE, Condition, Scenario, Step
 from tests.scenario.sim import faults
 from tests.scenario.sim.world import World
 
@@ -39,6 +39,7 @@ class Play:
             self._step(step)
             if world.judge.found:
                 raise Failed(self._story(step, "; ".join(world.judge.found))) from world.judge.cause
+        world.log("", f"{PAUSE} {world.judge.pauses()}")
         return world
 
     def _step(self, step: Step) -> None:

@@ -64,7 +64,7 @@ def recovered(pair: ContainerPair) -> bool:
 def make_healthy(pair: ContainerPair) -> None:
     """From the installation to guests that run at home."""
     pair.renew()
-    setup.write_config(pair, DISKS, **setup.SCENARIOS)
+    setup.write_config(pair, DISKS, **setup.SETTINGS)
     setup.start(pair)
     wait(lambda: healthy(pair), 60, "the pair is healthy", 0.2)
 

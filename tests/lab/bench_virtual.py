@@ -16,7 +16,7 @@ GIVE_UP = 60.0
 def power_losses() -> Iterator[tuple[str, float]]:
     """Each node as the victim, and the seconds its guest was away."""
     for victim in NODES:
-        nodes = VirtualPair(virtual.ready(**setup.SCENARIOS))
+        nodes = VirtualPair(virtual.ready(**setup.SLOW))
         try:
             yield victim, _power_loss(nodes, victim)
         finally:

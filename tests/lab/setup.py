@@ -14,7 +14,10 @@ CONFIG = "/etc/kisscluster/kisscluster.conf"
 SECRET = "/etc/kisscluster/secret"
 HANDLER = "/usr/bin/kc-fence-peer"
 SECTOR = 512
-SCENARIOS: dict[str, object] = {"settle": 3}  # the configuration of a pair on which scenarios run
+# of a pair on which scenarios run; under tcg it takes some seconds until the peer hears that a LAN is back
+SETTINGS: dict[str, object] = {"settle": 3}
+SLOW: dict[str, object] = {"settle": 6}
+GUESTS: dict[str, object] = {"stop_timeout": 1}  # the guest of one sector knows no power button
 
 RESOURCE = """\
 resource {vm} {{
@@ -96,7 +99,7 @@ def write_config(pair: Pair, disks: Mapping[str, str], **changes: object) -> Non
         pair.write(node, CONFIG, kisscluster_conf(**changes))
         pair.write(node, SECRET, secret, mode=0o600)
         for vm in disks:
-            pair.write(node, f"/etc/kisscluster/vm/{vm}.conf", vm_conf(vm))
+            pair.write(node, f"/etc/kisscluster/vm/{vm}.conf", vm_conf(vm, **GUESTS))
 
 
 def start(pair: Pair) -> None:

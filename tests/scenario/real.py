@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tests.lab import setup
@@ -17,7 +18,6 @@ from tests.scenario.view import View
 from tests.scenario.worlds import WORLDS, World
 
 ON_ITS_WAY = 0.5  # seconds that a dot may take from a guest to us
-POLL = 0.1
 READY = 60.0
 
 
@@ -161,9 +161,10 @@ class Runner:
         since, written = time.monotonic(), self._written(step)
         while time.monotonic() < since + step.seconds:
             if exact(step):
-                time.sleep(POLL)
+                time.sleep(self.world.poll)
                 check_dots(self.view, step, since)
             else:
+                time.sleep(self.world.poll)
                 assert holds(), f"{what}: no more after {time.monotonic() - since:.1f} s"
                 assert self._written(step) == written, f"{what}: something was written below it"
 
@@ -179,7 +180,7 @@ class Runner:
         end = time.monotonic() + bound
         while not holds():
             assert time.monotonic() < end, f"{what}: not within {bound:.1f} s"
-            time.sleep(POLL)
+            time.sleep(self.world.poll)
 
 
 def run(scenario: Scenario, pair: Pair, world: str) -> str:
@@ -197,14 +198,14 @@ def wanted_files(scenario: Scenario, defaults: Mapping[str, object]) -> dict[str
     changes: dict[str, object] = {**defaults, **scenario.settings("config")}
     files = {setup.CONFIG: setup.kisscluster_conf(fences, **changes)}
     for vm in VMS:
-        settings: dict[str, object] = {**scenario.settings(f"vm {vm}")}
+        settings: dict[str, object] = {**setup.GUESTS, **scenario.settings(f"vm {vm}")}
         files[f"/etc/kisscluster/vm/{vm}.conf"] = setup.vm_conf(vm, **settings)
     return files
 
 
 def prepare(scenario: Scenario, pair: Pair, view: View) -> None:
     """Write what differs from the pair as it is, and wait until both nodes go by it."""
-    files = wanted_files(scenario, setup.SCENARIOS)
+    files = wanted_files(scenario, view.world.settings)
     changed = {path for node in NODES for path, text in files.items() if pair.read(node, path) != text}
     for node in NODES:
         for path in changed:
@@ -213,6 +214,8 @@ def prepare(scenario: Scenario, pair: Pair, view: View) -> None:
         for node in NODES:
             pair.run(node, "systemctl restart kc-heartbeat.service")
     if changed:
+        with ThreadPoolExecutor(len(NODES)) as pool:  # at once, instead of with the tick
+            list(pool.map(lambda node: pair.run(node, "kc-quorum -q", check=False), NODES))
         _until_told(pair, view)
     view.look_at_both()
 

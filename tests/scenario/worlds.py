@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from tests.lab import setup
 
 
 @dataclass(frozen=True)
@@ -14,8 +17,10 @@ class World:
     lag: float  # ... and what is added to it
     window: float  # a guest whose last dot is not older runs
     calm: float  # the longest pause of a guest that runs on all the time
+    poll: float  # between two looks for what is awaited; under tcg a look keeps a node from its work
     every: float  # between two looks of a watcher
     patience: float  # for one look at a node
+    settings: Mapping[str, object]  # of kisscluster.conf, where a scenario says nothing else
 
     def bound(self, seconds: float) -> float:
         """How long `within SECONDS` may take here."""
@@ -26,8 +31,10 @@ WORLDS = {
     world.name: world
     for world in (
         # native speed, but two cores for two nodes, four guests' emulators and whoever else is busy
-        World("container", factor=1.25, lag=2.0, window=1.5, calm=3.0, every=0.25, patience=5.0),
+        World("container", factor=1.25, lag=2.0, window=1.5, calm=3.0, poll=0.1, every=0.25, patience=5.0,
+              settings=setup.SETTINGS),
         # by tcg a command takes a second instead of a twentieth, and a failover starts ten of them
-        World("virtual", factor=2.0, lag=12.0, window=3.0, calm=3.0, every=1.0, patience=15.0),
+        World("virtual", factor=2.0, lag=12.0, window=3.0, calm=3.0, poll=0.5, every=2.0, patience=15.0,
+              settings=setup.SLOW),
     )
 }

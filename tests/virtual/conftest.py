@@ -18,7 +18,7 @@ _pairs: list[VirtualPair] = []
 @pytest.fixture(scope="session")
 def snapshot() -> Path:
     """A healthy pair, frozen."""
-    return virtual.ready(**setup.SCENARIOS)
+    return virtual.ready(**setup.SLOW)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
-others   = tests/net $(filter-out $(faults),$(wildcard tests/container/test_*.py))
+others   = tests/net $(filter-out $(faults) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint tests/scenario
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 module   = PYTHONPATH=lib:. $(PYTHON) -m
 SECONDS  = 600
 
-.PHONY: deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
+.PHONY: worlds deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
@@ -55,7 +55,11 @@ check-quick:
 later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
 
 test: check
-	$(PYTEST) tests/virtual
+	$(PYTEST) tests/virtual/test_faults.py
+
+# every scenario file that can run there on the pair of containers and on the pair of virtual machines: over an hour
+worlds: $(DEPS)
+	$(PYTEST) tests/container/test_scenarios.py tests/virtual/test_scenarios.py
 
 demo: $(DEPS)
 	$(PYTHON) -m tests.lab.demo

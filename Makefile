@@ -14,7 +14,7 @@ version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
 others   = tests/net $(filter-out $(faults) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
-quick    = tests/unit tests/cli tests/lint tests/scenario
+quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 module   = PYTHONPATH=lib:. $(PYTHON) -m
 SECONDS  = 600
 
-.PHONY: worlds deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
+.PHONY: mutants worlds deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
@@ -56,6 +56,10 @@ later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit 
 
 test: check
 	$(PYTEST) tests/virtual/test_faults.py
+
+# each rule taken out, and found again: some minutes
+mutants: $(DEPS)
+	$(PYTEST) tests/scenario/test_mutants.py
 
 # every scenario file that can run there on the pair of containers and on the pair of virtual machines: over an hour
 worlds: $(DEPS)

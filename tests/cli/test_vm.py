@@ -109,6 +109,14 @@ def test_promote_writes_its_mark_before_the_kernel_is_asked(node: FakeNode) -> N
     assert node.call("kc-promote", "web1").returncode == 0
 
 
+@pytest.mark.parametrize(("vm", "times"), [("web1", 2), ("web2", 1)])
+def test_promote_is_out_of_step_with_the_peer(node: FakeNode, vm: str, times: int) -> None:
+    """Both trying, each would be refused by the other's try for as long as both go on."""
+    node.answer("drbdadm", "primary", "exit 11")
+    assert node.call("kc-promote", "--timeout", "0.6", vm).returncode == 1
+    assert node.called() == [f"drbdadm primary {vm}"] * times
+
+
 def test_promote_waits_until_the_heartbeat_saw_the_disk(node: FakeNode) -> None:
     """Demoted a moment ago: the heartbeat still says Primary, and QEMU would find a Secondary."""
     node.facts({"drbd/web1": "Connected Primary/Secondary UpToDate/UpToDate r"})

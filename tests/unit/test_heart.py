@@ -22,6 +22,7 @@ class Two:
         self.local: dict[str, dict[str, str]] = {"node1": {}, "node2": {}}
         self.cut: set[tuple[str, str]] = set()               # (sender, network)
         self.switch = True
+        self.unanswered: set[str] = set()                    # whose pings the switch does not get
         self.wire: list[Payload] = []
 
     def heart(self, me: str, peer: str, boot: str) -> Heart:
@@ -34,7 +35,7 @@ class Two:
             for name, heart in self.hearts.items():
                 if name != still:
                     heart.loop(self.now, self.local[name])
-                    if self.switch:
+                    if self.switch and name not in self.unanswered:
                         heart.answered("switch", self.now)
                         heart.answered("switch", self.now + 0.001)
             for name in self.hearts:
@@ -119,6 +120,35 @@ def test_gap_of_half_deadtime_is_remembered_until_the_peer_speaks(two: Two) -> N
     two.cut = set()
     two.step(2)
     assert two.hearts["node1"].unbroken
+
+
+def test_mute_node_doubts_from_its_last_word_that_was_heard(two: Two) -> None:
+    """It hears the peer all the time, which was promoted meanwhile and writes: what is heard echoes old words (*9)."""
+    two.cut, two.unanswered = {("node1", network) for network in NETWORKS}, {"node1"}
+    mute, other = two.hearts["node1"], two.hearts["node2"]
+    two.step(2.5)
+    assert two.wire[-1].node == "node2" and mute.peer_seq == two.wire[-1].seq        # it hears everything
+    assert not mute.unbroken
+    assert other.alive(two.now)                                # the doubt comes first
+    two.step(4)
+    assert not mute.unbroken and not mute.alive(two.now) and not other.alive(two.now)
+    two.unanswered = set()
+    two.step(4)
+    assert not mute.unbroken                                   # the switch alone brings nothing back
+    two.cut = set()
+    two.step(1.5)
+    assert mute.unbroken
+
+
+def test_doubt_counts_from_what_the_peer_echoes(two: Two) -> None:
+    mute = two.hearts["node1"]
+    said = [payload for payload in two.wire if payload.node == "node2"][-1]
+    old = dict(mute.sent)[said.heard["a" * 32]]
+    mute.unbroken = False
+    mute.receive(old + 1.5, said.network, replace(said, seq=said.seq + 1))
+    assert not mute.unbroken
+    mute.receive(old + 1.4, said.network, replace(said, seq=said.seq + 2))
+    assert mute.unbroken
 
 
 def test_replay_of_anything_is_no_life(two: Two) -> None:

@@ -8,6 +8,8 @@ from tests.unit import facts as f
 from tests.unit.facts import copy
 
 RUNNING_APART = "WFConnection Primary/Unknown UpToDate/DUnknown r"
+FAILED = "WFConnection Primary/Unknown Diskless/DUnknown s"
+HALF = "WFConnection Primary/Unknown Inconsistent/DUnknown s"
 TARGET_DONE = "Connected Secondary/Primary UpToDate/UpToDate r"
 SOURCE_NOT = "SyncSource Primary/Secondary UpToDate/Inconsistent r"
 
@@ -57,6 +59,14 @@ def test_old_word_takes_even_away_and_never_gives_it(last: Copy) -> None:
     (True, copy(f.APART), copy(ahead=True), True, False, True),             # stands while it is ahead
     (True, copy(f.APART), copy(), False, False, True),                      # and while we do not know
     (True, copy(f.EVEN), copy(), True, False, False),
+    (False, copy(f.APART), copy(FAILED), True, False, False),               # ours is the only good copy (*20)
+    (False, copy(f.APART), copy(FAILED, claim=True), True, True, False),
+    (False, copy(f.APART), copy(HALF, claim=True), True, True, False),
+    (False, copy(f.APART), copy(f.OUTDATED, claim=True), True, True, False),
+    (False, copy(f.APART), copy(f.CONSISTENT, claim=True), True, False, True),
+    (False, copy(f.APART), copy(None, claim=True), True, False, True),      # it asks, and its disk is not known
+    (True, copy(f.APART), copy(FAILED), True, False, False),                # failed before it went on
+    (True, copy(f.APART), copy(FAILED, ahead=True), True, False, True),     # and after
 ])
 def test_yields(before: bool, me: Copy, peer: Copy, known: bool, gives_way: bool, after: bool) -> None:
     assert next_yields(before, me, peer, known, gives_way) is after

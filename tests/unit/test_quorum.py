@@ -52,6 +52,24 @@ def test_own_lan_gone_waits_but_standby_does_not() -> None:
     assert decide(node(me={"standby": True}, me_unfit_long=False, peer={"steady": False})).word == "none"
 
 
+@pytest.mark.parametrize("asked", [{"standby": True}, {"leaving": True}])
+def test_what_the_peer_asks_for_waits_for_nothing(asked: dict[str, bool]) -> None:
+    """That a LAN is gone may be a moment's view; that a person said so is not."""
+    assert decide(node(peer={"fit": False, **asked}, peer_unfit_long=False)).word == "all"
+    assert decide(node(peer={"fit": True, **asked}, peer_unfit_long=False)).word == "home"
+    assert decide(node(Links(steady=False), peer={"fit": False, **asked})).word == "home"
+
+
+def test_unfit_and_not_told_yet() -> None:
+    """It boots without a LAN; what the peer will say decides, and a guest started now would have to move at once."""
+    gone, silent = Links(production=False, ping=False), {"fit": False, "told": False}
+    assert decide(node(gone, peer=silent)).word == "hold"
+    assert decide(node(gone, peer={"fit": False})).word == "home"              # nothing is gained by moving
+    assert decide(node(gone)).word == "none"
+    assert decide(node(peer=silent, peer_unfit_long=False)).word == "home"
+    assert decide(node(me={"standby": True}, peer=silent)).word == "hold"
+
+
 def test_alarm_and_fence() -> None:
     assert decide(node(SILENT)).alarm
     assert decide(node(DEAD, fence=True)).fence

@@ -53,6 +53,15 @@ def test_give_up(where: NodeFacts, what: VmFacts, yes: bool) -> None:
     ("home", vm(), True), ("home", vm(at_home=False), False),
     ("home", vm(f.APART, copy(ahead=True)), False), ("home", vm(f.APART, ahead=True, at_home=False), True),
     ("home", vm(f.APART, copy(ahead=True), ahead=True), True),
+    ("home", vm(None), True), ("home", vm(None, copy(ahead=True)), False),
+    # connected: the good copy, whatever the marks of yesterday say (*5)
+    ("home", vm("SyncTarget Secondary/Secondary Inconsistent/UpToDate r"), False),
+    ("home", vm("SyncSource Secondary/Secondary UpToDate/Inconsistent r", at_home=False), True),
+    ("home", vm(PEER_FAILED, at_home=False), True), ("home", vm(FAILED), False),
+    ("home", vm(f.EVEN, copy(ahead=True)), True), ("home", vm(f.EVEN, ahead=True, at_home=False), False),
+    ("home", vm("Connected Secondary/Secondary Diskless/Diskless r"), True),
+    ("all", vm("SyncTarget Secondary/Secondary Inconsistent/UpToDate r"), True),
+    ("none", vm(PEER_FAILED), False), ("hold", vm(PEER_FAILED), False),
 ])
 def test_belongs(word: str, what: VmFacts, yes: bool) -> None:
     assert belongs_here(word, what) is yes

@@ -43,6 +43,25 @@ def test_worst_of_several_volumes() -> None:
         "WFConnection Primary/Secondary Consistent/DUnknown s")
 
 
+@pytest.mark.parametrize(("line", "yes"), [
+    ("WFConnection Primary/Unknown UpToDate/Inconsistent r", True),           # the kernel asked nobody
+    ("StandAlone Primary/Unknown UpToDate/DUnknown r", True),
+    ("WFConnection Primary/Unknown UpToDate/DUnknown s", False),              # nothing is written
+    ("WFConnection Secondary/Unknown UpToDate/DUnknown r", False),
+    ("Connected Primary/Secondary UpToDate/UpToDate r", False),
+    ("Connected Primary/Secondary UpToDate/Diskless r", True),
+    ("Connected Secondary/Primary UpToDate/Diskless r", True),                # the peer's guest, over the network
+    ("Connected Secondary/Primary UpToDate/Failed r", True),
+    ("Connected Secondary/Secondary UpToDate/Diskless r", False),             # nobody writes
+    ("Connected Primary/Secondary Diskless/UpToDate r", False),
+    ("Connected Primary/Secondary Diskless/Diskless r", False),
+    ("SyncSource Primary/Secondary UpToDate/Inconsistent r", False),          # the kernel knows that one
+])
+def test_only_copy(line: str, yes: bool) -> None:
+    word = Drbd.parse(line)
+    assert word is not None and word.only_copy is yes
+
+
 def test_newest_human_word_wins() -> None:
     assert max(Word.parse("yes 7"), Word.parse("no 8"), Word.parse(None)) == Word(8, False)
     assert max(Word.parse("no 7"), Word.parse("yes 7")) == Word(7, True)

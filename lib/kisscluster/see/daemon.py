@@ -13,7 +13,7 @@ from kisscluster.base.config import Config
 from kisscluster.base.notify import notify
 from kisscluster.base.state import State
 from kisscluster.see import kernel
-from kisscluster.see.beat import Beat
+from kisscluster.see.beat import Beat, copy_of
 from kisscluster.see.heart import NETWORKS, Heart, Times
 from kisscluster.see.ping import Pinger
 from kisscluster.see.protocol import seal, unseal
@@ -111,13 +111,23 @@ class Daemon:
         changed = self.beat.publish(now, self.heart, self.local)
         if changed:
             self.news = now  # what changes all the time is left to the tick
-        if any(name.startswith(URGENT) or "/Diskless" in self.local.get(name, "") for name in changed):
+        urgent = any(name.startswith(URGENT) or "/Diskless" in self.local.get(name, "") for name in changed)
+        if urgent or self._caught_up(changed):
             self._wake("failover")
         self._wake_for_fitness(now, changed)
         if self.news is not None and now - self.news >= LULL:
             self._wake("failover", "quorum")
             self.news = None
         self._complain(now)
+
+    def _caught_up(self, changed: set[str]) -> bool:
+        """Are both copies the same again? Until our mark `ahead` is gone, a cut cable would reset the peer (*20)."""
+        told = self.heart.peer_facts()
+        for vm in {name.rpartition("/")[2] for name in changed if "drbd/" in name}:
+            me, peer = copy_of(self.local, vm), copy_of(told, vm)
+            if me.ahead and me.drbd and me.drbd.even and peer.drbd and peer.drbd.even:
+                return True
+        return False
 
     def _wake_for_fitness(self, now: float, changed: set[str]) -> None:
         """The peer waits for our word that we are fit, or no longer; who waits until that has lasted is woken then."""

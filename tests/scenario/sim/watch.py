@@ -127,7 +127,7 @@ class Watch:
         """kc-failover stops a guest."""
         world = self.world
         twice = all(vm in each.guests for each in world.machines.values() if each.on)
-        lately = world.now - self.good.get((machine.name, vm), -99.0) <= LATE
+        lately = self._can_be_given(machine.name, vm) or world.now - self.good.get((machine.name, vm), -99.0) <= LATE
         if self.strict and not (lately or twice or world.judge.excused or stopped(machine, vm)):
             world.violated(f"{vm} is stopped on {machine.name}, though its peer cannot take it")
 

@@ -69,6 +69,10 @@ class Dots:
         """The dots since a moment, of one node or of any."""
         return [dot for dot in self.all() if dot.time > moment and node in (None, dot.node)]
 
+    def longest_pause(self, since: float) -> float:
+        """The longest time without a dot, from a moment until now."""
+        return longest_pause(self.after(since), since)
+
     def last(self) -> Dot | None:
         """The newest dot."""
         with self._lock:
@@ -136,6 +140,20 @@ class Pair(Protocol):
 
     def close(self) -> None:
         """Leave nothing behind."""
+
+
+def longest_pause(dots: list[Dot], since: float) -> float:
+    """The longest time without one of these dots, from a moment until now."""
+    times = [since, *(dot.time for dot in dots), time.monotonic()]
+    return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+
+
+def command_seconds(pair: Pair, node: str) -> float:
+    """How long one command takes on that node, as busy and as slow as it is: a twentieth of a second, or some."""
+    started = time.monotonic()
+    for _ in range(3):
+        pair.run(node, "kc-status", check=False)
+    return (time.monotonic() - started) / 3
 
 
 def wait(predicate: Callable[[], object], timeout: float, what: str, every: float = 0.05) -> float:

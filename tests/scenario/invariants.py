@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from tests.lab.pair import NODES, VMS, Pair, other
+from tests.lab.pair import NODES, VMS, Pair, command_seconds, longest_pause, other
 from tests.scenario.language import Scenario
 from tests.scenario.view import View
 
@@ -114,7 +114,8 @@ class Invariants:
             assert longest <= limit, f"{node}: frozen for {longest:.1f} s, allowed {limit:.1f}"
         if self.view.world.name == "container":
             for vm in VMS:
-                assert longest_silence(self.view, vm, self.started) < SILENT, f"{vm} was silent for too long"
+                dots = self.view.dots(vm, self.started)
+                assert longest_pause(dots, self.started) < SILENT, f"{vm} was silent for too long"
 
 
 def freezes(journal: str, pattern: re.Pattern[str], begin: str) -> list[float]:
@@ -127,20 +128,6 @@ def freezes(journal: str, pattern: re.Pattern[str], begin: str) -> list[float]:
         elif vm in since:
             out.append(moment - since.pop(vm))
     return out
-
-
-def command_seconds(pair: Pair, node: str) -> float:
-    """How long one command takes on that node, as busy and as slow as it is: a twentieth of a second, or some."""
-    started = time.monotonic()
-    for _ in range(3):
-        pair.run(node, "kc-status", check=False)
-    return (time.monotonic() - started) / 3
-
-
-def longest_silence(view: View, vm: str, since: float) -> float:
-    """The longest time without a dot."""
-    times = [since, *(dot.time for dot in view.dots(vm, since)), time.monotonic()]
-    return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
 
 
 def _cursor(pair: Pair, node: str) -> str:

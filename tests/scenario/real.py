@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from tests.lab import setup
-from tests.lab.pair import NODES, VMS, Dot, Pair
+from tests.lab.pair import NODES, VMS, Pair, longest_pause
 from tests.lab.strip import BROKEN, COMMAND, PowerStrip
 from tests.scenario.faults import Faults
 from tests.scenario.invariants import Invariants
@@ -76,12 +76,6 @@ def check_dots(view: View, step: Step, since: float) -> None:
     if step.verb != "never":
         pause = longest_pause(dots, since)
         assert pause <= view.world.calm, f"line {step.line}: {step}: it paused for {pause:.1f} s"
-
-
-def longest_pause(dots: list[Dot], since: float) -> float:
-    """The longest time without a dot from a moment until now."""
-    times = [since, *(dot.time for dot in dots), time.monotonic()]
-    return max(after - before for before, after in zip(times, times[1:], strict=False))
 
 
 class Runner:

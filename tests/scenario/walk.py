@@ -21,7 +21,7 @@ from functools import partial
 from tests.scenario.search import scenario
 from tests.scenario.sim.forks import apart
 from tests.scenario.sim.moves import MOVES, InForce
-from tests.scenario.sim.trial import Found, heal, healthy, one, only_copy, pass_time
+from tests.scenario.sim.trial import Found, heal, healthy, hopeless, one, pass_time
 from tests.scenario.sim.watch import EVERY
 from tests.scenario.sim.world import World
 
@@ -101,7 +101,8 @@ class Walk:
             now = signature(world)
             if now != before:
                 before = now
-                self._branch(world, force, steps, left, gap, tally)
+                if self.seen.add(hashlib.blake2b(f"{left}\n{now}".encode(), digest_size=8).digest()):
+                    self._branch(world, force, steps, left, gap, tally)
             if gap >= HORIZON:
                 break
             pass_time(world, EVERY)
@@ -110,12 +111,8 @@ class Walk:
 
     def _branch(self, world: World, force: InForce, steps: list[tuple[float, str]], left: int, gap: float, tally: Tally
                 ) -> None:
-        digest = hashlib.blake2b(f"{left}\n{signature(world)}".encode(), digest_size=8).digest()
-        if not self.seen.add(digest):
-            return
         for number, line in enumerate(force.possible(MOVES)):
-            if left == self.depth and number % self.parts != self.part or line.startswith("fail disk") and only_copy(
-                    world, line.split()[2]):
+            if left == self.depth and number % self.parts != self.part or hopeless(world, line):
                 continue
             if time.monotonic() >= self.end:
                 return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 
 from tests.lab import virtual
 from tests.lab.pair import NODES, VMS
@@ -61,20 +60,6 @@ def only_at_home(pair: VirtualPair, since: float) -> None:
     for vm, facts in VMS.items():
         nodes = {dot.node for dot in pair.dots(vm).after(since)}
         assert nodes == {facts.home}, f"{vm} counted on {nodes}"
-
-
-def longest_silence(pair: VirtualPair, vm: str, since: float) -> float:
-    """The longest time without a dot."""
-    times = [since, *(dot.time for dot in pair.dots(vm).after(since)), time.monotonic()]
-    return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
-
-
-def command_seconds(pair: VirtualPair, node: str) -> float:
-    """How long one command takes on that node, as busy and as slow as it is: a twentieth of a second, or some."""
-    started = time.monotonic()
-    for _ in range(3):
-        pair.run(node, "kc-status", check=False)
-    return (time.monotonic() - started) / 3
 
 
 def freezes(pair: VirtualPair, node: str, vm: str) -> list[float]:

@@ -6,13 +6,11 @@ import time
 
 import pytest
 
-from tests.lab.pair import NETWORKS, NODES, VMS, other
+from tests.lab.pair import NETWORKS, NODES, VMS, command_seconds, other
 from tests.lab.virtual import VirtualPair, counts
 from tests.virtual.checks import (
     boot_id,
-    command_seconds,
     freezes,
-    longest_silence,
     nothing_lost,
     only_at_home,
     wait_for_guest,
@@ -61,7 +59,7 @@ def test_storage_cable_out_and_in(pair: VirtualPair) -> None:
     pair.cable("node1", "storage", False)
     for vm, facts in VMS.items():
         pair.wait(lambda vm=vm, home=facts.home: freezes(pair, home, vm), 60, f"{vm} froze and went on")  # type: ignore[misc]
-    silences = {vm: longest_silence(pair, vm, started) for vm in VMS}
+    silences = {vm: pair.dots(vm).longest_pause(started) for vm in VMS}
     durations = {vm: freezes(pair, facts.home, vm) for vm, facts in VMS.items()}
     print(f"silent for {silences}, frozen for {durations}, allowed {limit:.1f}")
     pair.cable("node1", "storage", True)
@@ -100,7 +98,7 @@ def test_dead_switch_moves_nothing(pair: VirtualPair) -> None:
     started = time.monotonic()
     pair.switch(False)
     pair.wait(lambda: time.monotonic() > started + 20, 30, "several deadtimes are over")
-    assert max(longest_silence(pair, vm, started) for vm in VMS) < 3
+    assert max(pair.dots(vm).longest_pause(started) for vm in VMS) < 3
     pair.switch(True)
     wait_for_health(pair)
     only_at_home(pair, started)
@@ -135,6 +133,6 @@ def test_heartbeat_killed_ten_times(pair: VirtualPair) -> None:
         pair.run("node1", "systemctl kill -s KILL --kill-whom=main kc-heartbeat.service", check=False)
     wait_for_health(pair)
     only_at_home(pair, started)
-    assert max(longest_silence(pair, vm, started) for vm in VMS) < 3
+    assert max(pair.dots(vm).longest_pause(started) for vm in VMS) < 3
     for node in NODES:
         nothing_lost(pair, node)

@@ -18,8 +18,7 @@ def work(call: Call) -> int:
         # the heartbeat's word may be half an interval old, and from before DRBD found a split brain
         mine = kernel.read().get(vm.name)
         facts = facts._replace(me=facts.me._replace(drbd=mine))
-        deaf = facts.primary and facts.frozen and not facts.connected and not facts.handler
-        if deaf and overtaken(node, facts) and facts.peer_primary:
+        if facts.deaf and overtaken(node, facts) and facts.peer_primary:
             # the kernel asks no handler about a disk that failed
             call.talk(f"{vm.name}: the peer went on without this node: resetting it")
             reset(call.doer)
@@ -30,7 +29,7 @@ def work(call: Call) -> int:
             # the power failed between the mark and the first write (*10): nobody may take it for overtaking (*21)
             call.talk(f"{vm.name}: no write followed the mark ahead: taking it back")
             call.remove(place.state, f"ahead/{vm.name}", durable=True)
-        ended = drbd.adjust(call.doer, vm.name, fire_again=deaf)
+        ended = drbd.adjust(call.doer, vm.name, fire_again=facts.deaf)
         if ended.status:
             call.talk(f"{vm.name}: drbdadm adjust: {ended.status}: {ended.talk}")
         call.answer(vm=vm.name, adjusted=ended.status == 0)

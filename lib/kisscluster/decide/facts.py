@@ -102,6 +102,11 @@ class Copy(NamedTuple):
     failed: bool = False  # its QEMU failed too often there
     off: bool = False  # the guest switched itself off there
 
+    @property
+    def level(self) -> bool:
+        """By this node's own word both copies are the same."""
+        return self.drbd is not None and self.drbd.even
+
 
 class VmFacts(NamedTuple):
     """Everything that is known about one VM; `peer` holds words newer than the last change here."""
@@ -132,6 +137,11 @@ class VmFacts(NamedTuple):
     @property
     def frozen(self) -> bool:
         return self.me.drbd is not None and self.me.drbd.frozen
+
+    @property
+    def deaf(self) -> bool:
+        """A frozen primary without the peer, and no fence handler at work for it."""
+        return self.primary and self.frozen and not self.connected and not self.handler
 
     @property
     def peer_primary(self) -> bool:

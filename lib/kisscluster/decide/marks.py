@@ -20,7 +20,7 @@ def next_even(before: bool, me: Copy, peer: Copy, last: Copy) -> bool:
     """
     if me.ahead or last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):
         return False
-    if me.drbd.even and peer.drbd is not None and peer.drbd.even:
+    if me.level and peer.level:
         return True
     return before
 

@@ -37,9 +37,9 @@ def plan(decision: Decision, node: NodeFacts, vms: list[VmFacts], patience: floa
 
 
 def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
-    mine, peer = vm.me.drbd, vm.peer.drbd
+    mine = vm.me.drbd
     out = []
-    both_even = mine is not None and mine.even and peer is not None and peer.even
+    both_even = vm.me.level and vm.peer.level
     if mine is not None and mine.only_copy and not vm.me.ahead:
         out.append(Action(AHEAD, vm.name, "it is written here and not on the peer, and the kernel asked nobody"))
     if vm.me.ahead and both_even:
@@ -69,7 +69,7 @@ def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) 
     mine, peer = vm.me.drbd, vm.peer.drbd
     if node.stale:
         return []
-    if vm.primary and vm.frozen and not vm.connected and not vm.handler and vm.drbd_age >= patience:
+    if vm.deaf and vm.drbd_age >= patience:
         return [Action(ADJUST, vm.name, "frozen, and no fence handler is at work")]
     if node.maintenance:
         return []

@@ -7,7 +7,7 @@ from kisscluster.decide.words import BAD
 
 def may_give_up(node: NodeFacts, vm: VmFacts) -> bool:
     """A running VM is stopped by us only while both copies are good and the peer can run it (DESIGN 3, *)."""
-    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit and not node.conflict
+    return vm.me.level and node.alive and node.peer.fit and not node.conflict
 
 
 def by_word(node: NodeFacts, vm: VmFacts) -> bool:

@@ -122,12 +122,10 @@ class Daemon:
 
     def _caught_up(self, changed: set[str]) -> bool:
         """Are both copies the same again? Until our mark `ahead` is gone, a cut cable would reset the peer (*20)."""
-        told = self.heart.peer_facts()
-        for vm in {name.rpartition("/")[2] for name in changed if "drbd/" in name}:
-            me, peer = copy_of(self.local, vm), copy_of(told, vm)
-            if me.ahead and me.drbd and me.drbd.even and peer.drbd and peer.drbd.even:
-                return True
-        return False
+        vms = {name.rpartition("/")[2] for name in changed if "drbd/" in name}
+        told = self.heart.peer_facts() if vms else {}
+        copies = [(copy_of(self.local, vm), copy_of(told, vm)) for vm in vms]
+        return any(me.ahead and me.level and peer.level for me, peer in copies)
 
     def _wake_for_fitness(self, now: float, changed: set[str]) -> None:
         """The peer waits for our word that we are fit, or no longer; who waits until that has lasted is woken then."""

@@ -32,6 +32,9 @@ class Mutant:
             path.write_text(text.replace(old, new))
 
 
+GIVE_UP = "    return vm.me.level and node.alive and node.peer.fit and not node.conflict\n"
+WHERE = "    return mine if mine != peers else vm.at_home\n"
+
 MUTANTS = [
     Mutant("01-links-read-in-two-looks", "the links are read one by one", ((
         "see/files.py", '    links = Links.parse(run.read("links") or "")\n',
@@ -45,18 +48,16 @@ MUTANTS = [
          "        return self.drbd_connected\n"))),
     Mutant("03-no-quorum-stops-guests", "without quorum guests are stopped", (
         ("decide/quorum.py", 'return Decision(HOLD, "no quorum', 'return Decision(NONE, "no quorum'),
-        ("decide/rules.py", "    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit"
-         " and not node.conflict\n", "    return not node.alive or vm.me.drbd is not None and vm.me.drbd.even and node.peer.fit\n"))),
+        ("decide/rules.py", GIVE_UP, "    return not node.alive or vm.me.drbd is not None and vm.me.drbd.even and node.peer.fit\n"))),
     Mutant("04-unfit-at-once", "unfit for a moment is enough", (
         ("see/files.py", 'me_unfit_long=_since(place, "local/fit", "no") >= unfit_long', "me_unfit_long=True"),
         ("see/files.py", 'peer_unfit_long=_since(place, "peer/local/fit", "no") >= unfit_long', "peer_unfit_long=True"))),
     Mutant("05-always-at-home", "a guest belongs home, whoever has the newest data", ((
-        "decide/rules.py", "    return mine if mine != peers else vm.at_home\n", "    return vm.at_home\n"),)),
+        "decide/rules.py", WHERE, "    return vm.at_home\n"),)),
     Mutant("06-give-up-what-the-peer-cannot-take", "a guest is given up whatever its copies are", ((
-        "decide/rules.py", "    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit"
-        " and not node.conflict\n", "    return node.alive\n"),)),
+        "decide/rules.py", GIVE_UP, "    return node.alive\n"),)),
     Mutant("07-even-by-one-word", "our own word is enough for even", (
-        ("decide/marks.py", "    if me.drbd.even and peer.drbd is not None and peer.drbd.even:\n", "    if me.drbd.even:\n"),
+        ("decide/marks.py", "    if me.level and peer.level:\n", "    if me.level:\n"),
         ("decide/marks.py", "me.ahead or last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):",
          "me.ahead or me.yields or me.drbd is None or spoils(me.drbd):"))),
     Mutant("08-even-while-one-is-ahead", "even is set while one is still ahead", ((
@@ -69,7 +70,7 @@ MUTANTS = [
     Mutant("12-claim-against-a-primary", "who hears primary or ahead claims all the same", (
         ("decide/promote.py", '    if vm.peer_primary and node.alive:\n        return Verdict(REFUSE, "not connected, and the peer'
          ' says that it is primary")\n', ""),
-        ("decide/plan.py", "or node.stale or node.alive and vm.peer_primary:", "or node.stale:"))),
+        ("decide/plan.py", "node.alive and (vm.peer_primary or vm.peer.off):", "node.alive and vm.peer.off:"))),
     Mutant("13-give-the-word-without-a-second-look", "the word is given without a look at ahead", (
         ("see/beat.py", 'if name.startswith("yields/") and self.state.has(f"ahead/{vm}"):', "if False:"),
         ("commands/common.py", "if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):",
@@ -87,7 +88,7 @@ MUTANTS = [
         ("decide/plan.py", "    if vm.me.yields and gone_on and not vm.me.ahead and not vm.primary and", "    if gone_on and not vm.primary and"),
         ("commands/outdate.py", "            if not facts.me.yields\n", "            if False\n"))),
     Mutant("18-the-handler-is-never-fired-again", "a lost answer of the handler is never asked for again", ((
-        "decide/plan.py", "not vm.handler and vm.drbd_age >= patience:", "not vm.handler and vm.drbd_age >= 1e9:"),)),
+        "decide/plan.py", "if vm.deaf and vm.drbd_age >= patience:", "if vm.deaf and vm.drbd_age >= 1e9:"),)),
     Mutant("19-who-is-ahead-asks-nobody", "a node that is ahead starts without a new word of its living peer", ((
         "decide/promote.py", "    if heard and may_go_alone(node, vm):\n", "    if may_go_alone(node, vm):\n"),)),
     Mutant("20-a-word-for-a-broken-disk", "a node yields to a primary whose disk has failed, and is not ahead of it", (
@@ -107,7 +108,6 @@ MUTANTS = [
         ("commands/failover.py", '        call.remove(call.run, "wake/failover")\n', ""),
         ("commands/failover.py", "        ended = [enqueue", '        call.remove(call.run, "wake/failover")\n        ended = [enqueue'))),
     Mutant("34-home-before-the-resync-ended", "a guest goes where its copy is still being resynced", (
-        ("decide/rules.py", "    return mine if mine != peers else vm.at_home\n", "    return vm.at_home\n"),
-        ("decide/rules.py", "    return vm.me.drbd is not None and vm.me.drbd.even and node.alive and node.peer.fit"
-         " and not node.conflict\n", "    return vm.me.drbd is not None and vm.me.drbd.connected and node.alive and node.peer.fit\n"))),
+        ("decide/rules.py", WHERE, "    return vm.at_home\n"),
+        ("decide/rules.py", GIVE_UP, "    return vm.me.drbd is not None and vm.me.drbd.connected and node.alive and node.peer.fit\n"))),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests.scenario.language import NODES, parse_step
 from tests.scenario.sim import faults
@@ -26,7 +26,6 @@ class Found:
     seed: int
     lag: float
     timeline: str = ""
-    after: list[tuple[float, str]] = field(default_factory=list)
 
 
 def bases(count: int) -> list[World]:
@@ -70,15 +69,18 @@ def play(world: World, steps: list[tuple[float, str]]) -> InForce:
         pass_time(world, gap)
         if world.judge.found:
             break
-        if line.startswith("fail disk") and only_copy(world, line.split()[2]):
-            continue  # what only one disk has, its end takes away: nothing to be promised
+        if hopeless(world, line):
+            continue
         one(world, line)
         force.after(line)
     return force
 
 
-def only_copy(world: World, node: str) -> bool:
-    """Would something be lost with this node's disk?"""
+def hopeless(world: World, line: str) -> bool:
+    """What only one disk has, its end takes away: nothing to be promised."""
+    if not line.startswith("fail disk"):
+        return False
+    node = line.split()[2]
     mirror = world.mirrors["web1"]
     other = mirror.sides[node].peer
     word = other.word()

@@ -33,6 +33,11 @@ class Unit:
     starts: list[float] = field(default_factory=list)
     waiting: list[Callable[[bool], object]] = field(default_factory=list)
 
+    def spent(self, now: float) -> bool:
+        """StartLimitBurst= within StartLimitIntervalSec=: are all starts used up?"""
+        self.starts = [time for time in self.starts if time > now - INTERVAL]
+        return len(self.starts) >= BURST
+
 
 class Units:
     """The units of one run of a machine."""
@@ -94,10 +99,8 @@ class Units:
         self.timers[name] = self.clock.after(seconds, self.life, self._chain, name)
 
     def raise_flag(self, name: str) -> None:
-        try:
+        with suppress(OSError):
             self.machine.run.flag(f"wake/{name}")
-        except OSError:
-            return
 
     def flagged(self, name: str) -> None:
         """A path unit looks: PathExists= is a level, not an edge; the command takes the flag away."""
@@ -189,8 +192,7 @@ class Units:
         if unit.state == "deactivating" or disk.state == "deactivating":
             unit.queued = "start"
             return
-        unit.starts = [time for time in unit.starts if time > self.clock.now - INTERVAL]
-        if len(unit.starts) >= BURST and unit.state == "failed":
+        if unit.spent(self.clock.now) and unit.state == "failed":
             self._done(unit, False)
             self.machine.failed(vm)
             return
@@ -284,7 +286,7 @@ class Units:
             unit.state = "inactive"
             self._done(unit, True)
             self._unneeded(vm)
-        elif len([time for time in unit.starts if time > self.clock.now - INTERVAL]) >= BURST:
+        elif unit.spent(self.clock.now):
             unit.state = "failed"
             self._done(unit, False)
             self.machine.failed(vm)

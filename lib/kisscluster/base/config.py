@@ -6,10 +6,14 @@ import zlib
 from typing import NamedTuple
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
-from configobj.validate import Validator, VdtValueError
 
 from kisscluster.base.exits import Exit, Failure
+from kisscluster.base.light import without
 from kisscluster.base.state import is_vm_name
+
+# only its doctests print: dataclasses and inspect behind pprint were a fifth of every command's start
+with without("pprint"):
+    from configobj.validate import Validator, VdtValueError
 
 # key: (configobj's check, what a person should have written)
 CLUSTER = {

@@ -95,6 +95,7 @@ def command(vm: Vm, run_dir: str, devices: list[str]) -> list[str]:
         *_machine(vm),
         *_monitors(folder(run_dir, vm.name)),
         *_disks(vm, devices),
+        *_drives(vm, devices),
         *_interfaces(vm),
         *shlex.split(vm.extra),
     ]
@@ -156,6 +157,16 @@ def _disks(vm: Vm, devices: list[str]) -> list[str]:
             "-device",
             f"{_controller(vm.disk, index)},drive=disk{index},bootindex={index + 1}",
         ]
+    return out
+
+
+def _drives(vm: Vm, devices: list[str]) -> list[str]:
+    """Two empty CD drives, cd0 and cd1, for kc-monitor; the machine has six ports, and IDE disks come first."""
+    taken = len(devices) if vm.disk == "ide" else 0
+    out = []
+    for index in range(2):
+        if (port := 5 - index) >= taken:
+            out += ["-device", f"ide-cd,bus=ide.{port},id=cd{index}"]
     return out
 
 

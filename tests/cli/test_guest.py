@@ -123,6 +123,48 @@ def test_boots_from_a_cd_once(guest: FakeNode) -> None:
     assert until(lambda: said(guest) == "D")
 
 
+def test_killed_while_it_boots_the_cd_is_not_first_for_ever(node: FakeNode) -> None:
+    """QEMU never tells of the reset; the signal comes while that is awaited."""
+    cd = node.base / "a.iso"
+    cd.write_bytes(iso.image("C"))
+    node.facts({"local/running/web1": ""})
+    requests: list[dict[str, object]] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder(node) / "monitor"))
+        listener.listen(4)
+        listener.settimeout(15)
+        process = subprocess.Popen(node.argv("kc-monitor", "web1", "boot", str(cd)), env=node.environment(),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while _orders(requests)[-1:] != [-1]:
+                _answer(listener, requests, process)
+            assert process.wait(15) == -signal.SIGTERM
+        finally:
+            process.kill()
+            process.wait()
+    assert _orders(requests) == [0, -1]
+
+
+def _orders(requests: list[dict[str, object]]) -> list[object]:
+    """The boot indexes that were asked for."""
+    return [request["arguments"]["value"] for request in requests  # type: ignore[index]
+            if request["execute"] == "qom-set"]
+
+
+def _answer(listener: socket.socket, requests: list[dict[str, object]], process: subprocess.Popen[bytes]) -> None:
+    """One conversation, as QEMU would have it; the command is told to end when it asks for the reset."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rw") as lines:
+        print('{"QMP": {}}', file=lines, flush=True)
+        for line in lines:
+            requests.append(json.loads(line))
+            print('{"return": {}}', file=lines, flush=True)
+            if requests[-1]["execute"] == "system_reset":
+                process.terminate()
+            if _orders(requests)[-1:] == [-1]:
+                return
+
+
 def test_qemus_refusal_is_told(guest: FakeNode) -> None:
     done = guest.call("kc-monitor", "web1", "qmp", "eject", '{"id": "nothing"}')
     assert done.returncode == 1

@@ -15,10 +15,9 @@ from kisscluster.act.sockets import accepted, connect
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import vm_argument
-from kisscluster.commands.guest import socket_of
+from kisscluster.commands.guest import ENDS, socket_of
 
 LEAVE = b"\x1d"  # Ctrl-], as in telnet(1) and virsh(1)
-ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 class Ended(Exception):

@@ -1,5 +1,6 @@
 """What kc-monitor and kc-console share: a VM's socket, or where the VM is instead."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,9 @@ from kisscluster.act import qemu, sockets
 from kisscluster.base.cli import Call
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import facts_of, named_vm, place_of
+
+# what a person or a shell ends a conversation with
+ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 @contextmanager

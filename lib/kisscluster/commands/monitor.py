@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import stat
 from typing import Any
 
@@ -11,7 +12,7 @@ from kisscluster.act.qmp import Qmp
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import vm_argument
-from kisscluster.commands.guest import socket_of
+from kisscluster.commands.guest import ENDS, socket_of
 
 # SeaBIOS answers a reset from outside with one of its own, within 0.1 s; what it boots from is read after that
 SECOND_RESET = 3.0  # seconds
@@ -72,8 +73,19 @@ def insert(monitor: Monitor, drive: str, fd: int, force: bool) -> None:
 
 
 def boot(monitor: Monitor) -> None:
-    """Reset with the CD before all disks, and take that back: the installed guest's own reset boots its disk."""
+    """Reset with the CD before all disks, and take that back: the installed guest's own reset boots its disk.
+
+    A signal waits until then.
+    """
     order: dict[str, object] = {"path": "/machine/peripheral/cd0", "property": "bootindex"}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+    try:
+        _boot(monitor, order)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _boot(monitor: Monitor, order: dict[str, object]) -> None:
     monitor.ask("qom-set", {**order, "value": 0})
     try:
         monitor.ask("system_reset", {})

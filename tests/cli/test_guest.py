@@ -50,11 +50,11 @@ def guest(node: FakeNode) -> Iterator[FakeNode]:
     command = qemu.command(VM, str(node.run), [str(disk)])
     command = [word.replace("cache.direct=on", "cache.direct=off").replace("aio=native", "aio=threads")
                for word in command[command.index("--") + 1 :]]
-    where = folder(node)
+    folder(node)
     node.facts({"local/running/web1": ""})
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        assert until((where / "pid").exists)
+        assert until(lambda: node.call("kc-monitor", "web1", "qmp", "query-status").returncode == 0)
         yield node
     finally:
         process.kill()

@@ -9,6 +9,11 @@ from kisscluster.act.sockets import connect
 from kisscluster.base.exits import Exit, Failure
 
 
+def request(command: str, arguments: dict[str, object]) -> str:
+    """What QEMU is sent, without the end of the line."""
+    return json.dumps({"execute": command, "arguments": arguments} if arguments else {"execute": command})
+
+
 class Qmp:
     """A connection to one VM's QMP socket; raises Failure UNAVAILABLE when QEMU does not answer in time."""
 
@@ -30,9 +35,8 @@ class Qmp:
 
     def ask(self, command: str, arguments: dict[str, object], fds: tuple[int, ...] = ()) -> Any:
         """The same, with open files for QEMU beside the request."""
-        request = {"execute": command, "arguments": arguments} if arguments else {"execute": command}
         try:
-            socket.send_fds(self.socket, [json.dumps(request).encode() + b"\n"], fds)
+            socket.send_fds(self.socket, [request(command, arguments).encode() + b"\n"], fds)
             while True:
                 reply = self._line()
                 if "error" in reply:

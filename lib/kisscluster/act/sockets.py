@@ -65,13 +65,11 @@ def attached(path: str) -> str:
 def accepted(connection: socket.socket, path: str, patience: float) -> None:
     """Wait until QEMU serves this connection: a second one connects, too, and hears nothing (FACTS 3).
 
-    Raises Failure AGAIN that names who is attached, UNAVAILABLE when nobody is and QEMU does not accept.
+    Raises Failure UNAVAILABLE; attached() says whether somebody else is why.
     """
     mine = os.fstat(connection.fileno()).st_ino
     end = time.monotonic() + patience
     while not any(row.inode == mine and row.peer for row in _rows()):
         if time.monotonic() > end:
-            if other := attached(path):
-                raise Failure(Exit.AGAIN, f"{path}: busy: {other} is attached")
             raise Failure(Exit.UNAVAILABLE, f"{path}: QEMU does not answer")
         time.sleep(PAUSE)

@@ -8,7 +8,7 @@ import signal
 import stat
 from typing import Any
 
-from kisscluster.act.qmp import Qmp
+from kisscluster.act.qmp import Qmp, request
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import vm_argument
@@ -43,8 +43,7 @@ class Monitor:
         self.qmp = None if call.dry else Qmp(path, call.timeout)
 
     def ask(self, command: str, arguments: dict[str, object], *fds: int) -> Any:
-        request = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
-        line = shlex.quote('{"execute": "qmp_capabilities"}' + request)
+        line = shlex.quote(request("qmp_capabilities", {}) + request(command, arguments))
         self.call.doer.say(f"printf %s {line} | socat -t5 - UNIX-CONNECT:{self.path}")
         return self.qmp.ask(command, arguments, fds) if self.qmp else {}
 
@@ -144,13 +143,13 @@ def work(call: Call) -> int:
     check(call)
     options = call.options
     words = options.words
-    request = asked(words) if options.action == "qmp" else None
+    question = asked(words) if options.action == "qmp" else None
     fd = opened(words[0]) if options.action in ("insert", "boot") else -1
     with socket_of(call, "monitor") as path:
         monitor = Monitor(call, path)
         try:
-            if request:
-                ask(call, monitor, *request)
+            if question:
+                ask(call, monitor, *question)
             else:
                 act(call, monitor, fd)
         finally:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,17 +21,10 @@ from kisscluster.act import qemu
 from kisscluster.base.config import Vm
 from tests.cli import iso
 from tests.cli.node import FakeNode
+from tests.lab.pair import wait
 
 VM = Vm("web1", "node1", 32, 1, (), (), 50, 120.0, "virtio", "tcg", "", "utc", "")
-
-
-def until(true: Callable[[], object], seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
+PATIENCE = 20.0  # seconds
 
 
 def folder(node: FakeNode) -> Path:
@@ -54,7 +47,7 @@ def guest(node: FakeNode) -> Iterator[FakeNode]:
     node.facts({"local/running/web1": ""})
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        assert until(lambda: node.call("kc-monitor", "web1", "qmp", "query-status").returncode == 0)
+        wait(lambda: node.call("kc-monitor", "web1", "qmp", "query-status").returncode == 0, PATIENCE, "QEMU answers")
         yield node
     finally:
         process.kill()
@@ -113,14 +106,14 @@ def test_cd_goes_in_and_out_as_a_file_of_roots(guest: FakeNode) -> None:
 
 
 def test_boots_from_a_cd_once(guest: FakeNode) -> None:
-    assert until(lambda: said(guest) == "D")
+    wait(lambda: said(guest) == "D", PATIENCE, "the disk boots")
     cd = guest.base / "a.iso"
     cd.write_bytes(iso.image("C"))
     done = guest.call("kc-monitor", "web1", "boot", str(cd))
     assert (done.returncode, done.stdout) == (0, "vm=web1 done=boot\n"), done.stderr
-    assert until(lambda: said(guest) == "C")
+    wait(lambda: said(guest) == "C", PATIENCE, "the CD boots")
     assert guest.call("kc-monitor", "web1", "reset").returncode == 0
-    assert until(lambda: said(guest) == "D")
+    wait(lambda: said(guest) == "D", PATIENCE, "the disk boots")
 
 
 def test_killed_while_it_boots_the_cd_is_not_first_for_ever(node: FakeNode) -> None:
@@ -230,8 +223,8 @@ class Terminal:
                                         stdout=self.slave, stderr=self.slave, start_new_session=True)
         os.set_blocking(self.master, False)
 
-    def shows(self, text: bytes) -> bool:
-        return until(lambda: text in self._more())
+    def shows(self, text: bytes) -> None:
+        wait(lambda: text in self._more(), PATIENCE, f"{text!r} is shown")
 
     def _more(self) -> bytes:
         with suppress(BlockingIOError):
@@ -242,7 +235,7 @@ class Terminal:
         return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
     def ends(self) -> int:
-        assert until(lambda: (self._more(), self.process.poll() is not None)[1])
+        wait(lambda: (self._more(), self.process.poll() is not None)[1], PATIENCE, "kc-console ends")
         assert termios.tcgetattr(self.slave) == self.before
         os.close(self.master)
         os.close(self.slave)
@@ -274,9 +267,9 @@ def serial(node: FakeNode) -> Iterator[Serial]:
 def test_console_carries_every_key_but_one(node: FakeNode, serial: Serial) -> None:
     terminal = Terminal(node)
     with serial.accept() as port:
-        assert until(terminal.is_raw)
+        wait(terminal.is_raw, PATIENCE, "the terminal is raw")
         port.sendall(b"login: ")
-        assert terminal.shows(b"login: ")
+        terminal.shows(b"login: ")
         os.write(terminal.master, b"\x03\x1a\r")
         got = b""
         while len(got) < 3:
@@ -291,7 +284,7 @@ def test_console_carries_every_key_but_one(node: FakeNode, serial: Serial) -> No
 def test_a_signal_leaves_the_terminal_as_it_was(node: FakeNode, serial: Serial, number: signal.Signals) -> None:
     terminal = Terminal(node)
     with serial.accept():
-        assert until(terminal.is_raw)
+        wait(terminal.is_raw, PATIENCE, "the terminal is raw")
         terminal.process.send_signal(number)
         assert terminal.ends() == 1
 
@@ -299,14 +292,14 @@ def test_a_signal_leaves_the_terminal_as_it_was(node: FakeNode, serial: Serial, 
 def test_the_end_of_qemu_leaves_the_terminal_as_it_was(node: FakeNode, serial: Serial) -> None:
     terminal = Terminal(node)
     with serial.accept():
-        assert until(terminal.is_raw)
+        wait(terminal.is_raw, PATIENCE, "the terminal is raw")
     assert terminal.ends() == 69
 
 
 def test_a_guest_that_reads_nothing_can_be_left(node: FakeNode, serial: Serial) -> None:
     terminal = Terminal(node)
     with serial.accept():
-        assert until(terminal.is_raw)
+        wait(terminal.is_raw, PATIENCE, "the terminal is raw")
         written, end = 0, time.monotonic() + 20
         while written < 1 << 20 and time.monotonic() < end:
             try:
@@ -314,7 +307,7 @@ def test_a_guest_that_reads_nothing_can_be_left(node: FakeNode, serial: Serial) 
             except BlockingIOError:
                 time.sleep(0.01)
         assert written >= 1 << 20
-        assert until(lambda: _try(terminal.master, b"\x1d"))
+        wait(lambda: _try(terminal.master, b"\x1d"), PATIENCE, "the key to leave is typed")
         assert terminal.ends() == 0
 
 

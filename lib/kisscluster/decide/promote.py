@@ -53,7 +53,7 @@ def _apart(node: NodeFacts, vm: VmFacts, disk: str) -> Verdict:
         return Verdict(GO_ALONE, "not connected, and nobody else can have newer data")
     if vm.peer.ahead:
         return Verdict(WAIT, "not connected, and the peer went on without this copy")
-    return Verdict(CLAIM, _why_not(node, vm))
+    return Verdict(CLAIM, f"not connected{_why_not(node, vm)}")
 
 
 def may_promote(node: NodeFacts, vm: VmFacts) -> bool:
@@ -62,10 +62,15 @@ def may_promote(node: NodeFacts, vm: VmFacts) -> bool:
 
 
 def _why_not(node: NodeFacts, vm: VmFacts) -> str:
+    """Which of the grounds for going alone is missing (rules.by_word, rules.by_death)."""
     if node.alive:
-        return "not connected; asked the peer for its word"
+        return "; asked the peer for its word"
     if not node.dead:
-        return "not connected, and the peer is not known to be off"
-    if not node.links.unbroken:
-        return "not connected; this node stood still or was cut off before the peer died: the peer may have newer data"
-    return "not connected; the peer may have newer data than the copy here"
+        return ", and the peer is not known to be off"
+    if vm.me.yields:
+        why = "the peer was permitted to go on alone before it died"
+    elif not node.links.unbroken:
+        why = "this node stood still or was cut off before the peer died"
+    else:
+        why = "the copies were not the same when the peer died"
+    return f"; {why}: the peer may have newer data"

@@ -15,6 +15,7 @@ version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 faults   = tests/container/test_pair.py tests/container/test_lab.py
 others   = tests/net $(filter-out $(faults) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
+worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py
 sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
@@ -54,8 +55,9 @@ check-quick:
 # what runs beside another shows its report at its end
 later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
 
+# the scenarios that are marked so, in both real worlds
 test: check
-	$(PYTEST) tests/virtual/test_faults.py
+	$(PYTEST) -m daily $(worlds)
 
 # each rule taken out, and found again: some minutes
 mutants: $(DEPS)
@@ -63,7 +65,7 @@ mutants: $(DEPS)
 
 # every scenario file that can run there on the pair of containers and on the pair of virtual machines: over an hour
 worlds: $(DEPS)
-	$(PYTEST) tests/container/test_scenarios.py tests/virtual/test_scenarios.py
+	$(PYTEST) $(worlds)
 
 demo: $(DEPS)
 	$(PYTHON) -m tests.lab.demo

@@ -68,7 +68,7 @@ def pairs(request: pytest.FixtureRequest) -> Iterator[Pairs]:
     pairs.close()
 
 
-@pytest.mark.parametrize("scenario", language.load_all("container"), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", real.marked("container"))
 def test_scenario(pairs: Pairs, scenario: language.Scenario) -> None:
     error, story = pairs.outcomes[scenario.name].result()
     print(story)

@@ -16,7 +16,7 @@ HANDLER = "/usr/bin/kc-fence-peer"
 SECTOR = 512
 # of a pair on which scenarios run; under tcg it takes some seconds until the peer hears that a LAN is back
 SETTINGS: dict[str, object] = {"settle": 3}
-SLOW: dict[str, object] = {"settle": 6}
+SLOW: dict[str, object] = {"settle": 10}
 GUESTS: dict[str, object] = {"stop_timeout": 1}  # the guest of one sector knows no power button
 
 RESOURCE = """\

@@ -275,6 +275,31 @@ def counts(nodes: VirtualPair, vm: str, node: str) -> bool:
     return bool(nodes.dots(vm).after(time.monotonic() - 1, node))
 
 
+def settled(nodes: VirtualPair) -> bool:
+    """Does every guest count at home, and is each node ready to lose the other at this moment?
+
+    Restored nodes go on some tenths of a second apart, and DRBD may have lost its peer for a moment.
+    """
+    if not all(counts(nodes, vm, VMS[vm].home) for vm in VMS):
+        return False
+    marks = " && ".join(f"test -e even/{vm} -a ! -e yields/{vm}" for vm in VMS)
+    well = f"cd /run/kisscluster && cat links && {marks}"
+    looks = [nodes.run(node, well, check=False) for node in NODES]
+    return all(look.returncode == 0 and set(look.stdout.split()) >= STEADY for look in looks) and all(
+        all_up_to_date(nodes, node) for node in NODES)
+
+
+def restored(snapshot: Path) -> VirtualPair:
+    """The pair of a snapshot, in seconds, ready for whatever is to happen to it."""
+    nodes = VirtualPair(snapshot)
+    try:
+        nodes.wait(lambda: settled(nodes), 60, "the restored pair has settled")
+    except BaseException:
+        nodes.close()
+        raise
+    return nodes
+
+
 def ready(**changes: object) -> Path:
     """A snapshot of a healthy pair whose guests count, built once for each state of the sources."""
     debian, deb = base(), package.deb()
@@ -347,4 +372,4 @@ def story(nodes: VirtualPair) -> str:
     return "\n".join(told)
 
 
-__all__ = ["Base", "VirtualPair", "booted_pair", "configure", "ready", "start", "steady"]
+__all__ = ["Base", "VirtualPair", "booted_pair", "configure", "ready", "restored", "settled", "start", "steady"]

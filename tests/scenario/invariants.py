@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from tests.lab.pair import NODES, VMS, Pair, command_seconds, longest_pause, other
+from tests.lab.pair import NODES, VMS, Pair, longest_pause, other
 from tests.scenario.language import Scenario
-from tests.scenario.view import View
+from tests.scenario.view import Look, View
 
 # A guest takes two seconds from QEMU's start to its first dot: closer together, both nodes were running it.
 APART = 0.5
@@ -15,7 +16,7 @@ OVERTAKEN = "the peer went on without this node"
 FREEZE = re.compile(r"^ *([\d.]+) .*drbd (\w+):.* susp\( ([01]) -> [01] \)")
 HANDLER = re.compile(r"^ *([\d.]+) .*kc-fence-peer.*?: (\w+): (DRBD asks, writes are frozen|answering)")
 PROMISED = 2.0  # seconds from DRBD's notice until writes go on, where starting a command takes no time
-STARTS = 3  # a handler, what it waits for from the peer, and what runs beside it
+MARK = "== journal"
 SILENT = 6.0  # and with the time that DRBD takes to notice, where commands are quick
 ACCEPTS_LOSS = ("--force", "--discard-my-data", "kisscluster/ahead/")
 
@@ -70,34 +71,34 @@ class Invariants:
     def check_end(self, only_storage: bool) -> None:
         """After the last step."""
         self.check()
-        self._at_rest()
-        for node in NODES:
-            if self.view.look(node):
-                journal = self.journal(node)
-                self._no_split_brain(node, journal)
-                self._only_overtaken_nodes_reset(node, journal)
-                if only_storage:
-                    self._freezes(node, journal)
+        with ThreadPoolExecutor(len(NODES)) as pool:
+            looks = dict(zip(NODES, pool.map(self.view.look, NODES), strict=True))
+            here = [node for node in NODES if looks[node]]
+            told = dict(zip(here, pool.map(self._told, here), strict=True))
+        if len(here) == len(NODES) and all(look and look.even() for look in looks.values()):
+            self._at_rest(told)
+        for node, (_, journal) in told.items():
+            self._no_split_brain(node, looks[node], journal)
+            self._only_overtaken_nodes_reset(node, journal)
+            if only_storage:
+                self._freezes(node, journal)
 
-    def _at_rest(self) -> None:
-        looks = self.view.look_at_both()
-        if len(looks) < len(NODES) or not all(look.even() for look in looks):
-            return
-        for node in NODES:
-            failed = self.pair.run(node, "systemctl --failed --plain --no-legend", 60).stdout
+    def _told(self, node: str) -> tuple[str, str]:
+        """The units that failed on a node, and what its journal says since the scenario began."""
+        journal = f"journalctl -q --no-pager -o short-monotonic --after-cursor='{self.cursors[node]}' | tr -d '[]'"
+        command = f"systemctl --failed --plain --no-legend; echo {MARK}; {journal}"
+        failed, _, said = self.pair.run(node, command, 60, check=False).stdout.partition(f"{MARK}\n")
+        return failed, said
+
+    def _at_rest(self, told: dict[str, tuple[str, str]]) -> None:
+        for node, (failed, _) in told.items():
             assert not failed, f"{node}: failed units: {failed}"
             for vm in VMS:
                 if not self.data_given_up:
                     self._copy_knows(node, vm)
 
-    def journal(self, node: str) -> str:
-        """What a node's journal says since the scenario began."""
-        command = f"journalctl -q --no-pager -o short-monotonic --after-cursor='{self.cursors[node]}' | tr -d '[]'"
-        return self.pair.run(node, command, 60, check=False).stdout
-
-    def _no_split_brain(self, node: str, journal: str) -> None:
+    def _no_split_brain(self, node: str, look: Look | None, journal: str) -> None:
         if self.scenario.header["survived"] != "no":
-            look = self.view.look(node)
             marks = [mark for mark in look.marks if mark.startswith("split-brain/") and "*" not in mark] if look else []
             assert not marks and "Split-Brain" not in journal, f"{node}: split brain {marks}"
 
@@ -109,9 +110,8 @@ class Invariants:
         """Only the storage network was touched, so the peer's word is there at once."""
         longest = max([*freezes(journal, FREEZE, "0"), *freezes(journal, HANDLER, "DRBD asks, writes are frozen")],
                       default=0.0)
-        if longest > PROMISED:
-            limit = PROMISED + STARTS * command_seconds(self.pair, node)
-            assert longest <= limit, f"{node}: frozen for {longest:.1f} s, allowed {limit:.1f}"
+        limit = self.view.world.bound(PROMISED)
+        assert longest <= limit, f"{node}: frozen for {longest:.1f} s, allowed {limit:.1f}"
         if self.view.world.name == "container":
             for vm in VMS:
                 dots = self.view.dots(vm, self.started)

@@ -12,7 +12,7 @@ from kisscluster.decide.quorum import FACTS
 FOLDER = Path(__file__).parent.parent / "scenarios"
 WORLDS = ("simulator", "container", "virtual")
 NODES, NETWORKS, VMS = ("node1", "node2"), ("production", "storage"), ("web1", "web2")
-HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1", "vm web2", "fence")
+HEADER = ("title", "group", "happens", "admin", "survived", "config", "vm web1", "vm web2", "fence", "daily")
 SURVIVED = ("yes", "no", "a human decides")
 FENCES = ("works", "broken")
 TIMELINE = "timeline:"
@@ -139,6 +139,11 @@ class Scenario:
         """Where it runs."""
         return [world for world in WORLDS if world not in self.left_out]
 
+    @property
+    def daily(self) -> bool:
+        """Is it played in the real worlds by `make test` too, instead of by `make worlds` alone?"""
+        return "daily" in self.header
+
     def settings(self, key: str) -> dict[str, str]:
         """`config: settle=5 deadtime=3` as a dictionary."""
         return dict(word.split("=", 1) for word in shlex.split(self.header.get(key, "")))
@@ -165,6 +170,8 @@ def parse(name: str, text: str) -> Scenario:
             raise Mistake(f"{name}.scenario: {key}: is missing")
     if out.header["survived"] not in SURVIVED:
         raise Mistake(f"{name}.scenario: survived: expected one of {', '.join(SURVIVED)}")
+    if out.header.get("daily", "yes") != "yes":
+        raise Mistake(f"{name}.scenario: daily: {out.header['daily']}: expected yes, or no such line")
     for node, state in out.fences().items():
         if node not in NODES or state not in FENCES:
             raise Mistake(f"{name}.scenario: fence: {node}={state}: expected node1, node1=broken and the like")

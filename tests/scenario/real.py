@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
+
+import pytest
 
 from tests.lab import setup
 from tests.lab.pair import NODES, VMS, Pair, longest_pause
 from tests.lab.strip import BROKEN, COMMAND, PowerStrip
 from tests.scenario.faults import Faults
 from tests.scenario.invariants import Invariants
-from tests.scenario.language import Scenario, Step
+from tests.scenario.language import Scenario, Step, load_all
 from tests.scenario.view import View
 from tests.scenario.worlds import WORLDS, World
 
@@ -180,6 +183,12 @@ class Runner:
 def run(scenario: Scenario, pair: Pair, world: str) -> str:
     """The timeline; raises AssertionError with it when something is not as the scenario says."""
     return Runner(scenario, pair, WORLDS[world]).run()
+
+
+def marked(world: str) -> list[Any]:
+    """For pytest.mark.parametrize: the scenarios of a world; `-m daily` chooses those of `make test`."""
+    return [pytest.param(scenario, id=scenario.name, marks=[pytest.mark.daily] * scenario.daily)
+            for scenario in load_all(world)]
 
 
 # Before the first step

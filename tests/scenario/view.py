@@ -160,7 +160,7 @@ class View:
         return look is not None and f"{FOLDERS[mark]}/{vm}" in look.marks
 
     def _decides(self, words: tuple[str, ...], cheap: bool) -> bool:
-        look = self.look(words[0], status=not cheap)
+        look = self.look(words[0], status=not cheap and self.world.asks)
         return look is not None and look.decision == words[1]
 
     def _sees(self, words: tuple[str, ...], _cheap: bool) -> bool:
@@ -182,8 +182,12 @@ class View:
             stopped = self._stopped()
             if not all(vm in stopped or len(self.running(vm)) == 1 for vm in VMS):
                 return False
-        looks = self.look_at_both(status=True)
-        return len(looks) == len(NODES) and all(look.code == 0 and look.even() for look in looks)
+        # a mirror that is not whole yet is seen without keeping the nodes from mending it
+        return self._whole(False) and self._whole(True)
+
+    def _whole(self, ask: bool) -> bool:
+        looks = self.look_at_both(status=ask)
+        return len(looks) == len(NODES) and all(look.even() and look.code == (0 if ask else None) for look in looks)
 
     def _stopped(self) -> set[str]:
         """The guests that a person stopped."""

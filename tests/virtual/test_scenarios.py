@@ -8,6 +8,6 @@ from tests.lab.virtual import VirtualPair
 from tests.scenario import language, real
 
 
-@pytest.mark.parametrize("scenario", language.load_all("virtual"), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", real.marked("virtual"))
 def test_scenario(pair: VirtualPair, scenario: language.Scenario) -> None:
     print(real.run(scenario, pair, "virtual"))

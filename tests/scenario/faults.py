@@ -14,7 +14,7 @@ from tests.lab.say import LabError
 from tests.scenario.language import Step
 from tests.scenario.view import View
 
-REBOOT, TYPED, APPEARS = 120.0, 150.0, 10.0
+REBOOT, TYPED, APPEARS = 120.0, 150.0, 8.0
 MAIN = "systemctl show -P MainPID kc-heartbeat.service"
 # the kernel starts it without naming the VM on its command line
 HANDLER = """for pid in $(pgrep -f 'kc-fence-pee[r]'); do
@@ -140,7 +140,8 @@ class Faults:
             "kc-heartbeat": f"pid=$({MAIN}) && test \"$pid\" != 0 && kill -{SIGNALS[verb]} $pid",
             "qemu": f"kill -{SIGNALS[verb]} $(cat /run/kisscluster/vm/{vm}/pid)",
             "kc-fence-peer": HANDLER.format(vm=vm, signal=SIGNALS[verb])}
-        wait(self._runs(node, commands[process]), APPEARS, f"{process} {vm} runs on {node}", 0.05)
+        bound = self.view.world.bound(APPEARS)
+        wait(self._runs(node, commands[process]), bound, f"{process} {vm} runs on {node}", 0.05)
 
     def _runs(self, node: str, command: str) -> Callable[[], bool]:
         return lambda: self.pair.run(node, command, check=False).returncode == 0

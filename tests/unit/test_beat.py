@@ -35,9 +35,9 @@ class Node:
         said = {name.replace("_", "/"): value for name, value in facts.items()}
         self.heart.receive(self.now, "storage", Payload(
             "demo", "node2", "storage", "b" * 32, self.seq, {"a" * 32: self.heart.seq}, said))
-        self.heart.loop(self.now, self.beat.local(self.heart))
-        self.beat.mark(self.heart)
-        local = self.beat.local(self.heart)
+        found = self.beat.local(self.heart)
+        self.heart.loop(self.now, found)
+        local = self.beat.mark(self.heart, found)
         changed = self.beat.publish(self.now, self.heart, local)
         self.heart.speak(self.now, local)
         return changed

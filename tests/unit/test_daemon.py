@@ -44,8 +44,9 @@ class Round:
             if self.switch:
                 self.heart.answered("switch", self.now)
                 self.heart.answered("switch", self.now + 0.001)
-            self.heart.loop(self.now, self.daemon.beat.local(self.heart))
-            self.daemon._round(self.now, speak=True, tick=False)
+            local = self.daemon.beat.local(self.heart)
+            self.heart.loop(self.now, local)
+            self.daemon._round(self.now, local, tick=False)
         return set(self.run.names("wake"))
 
 

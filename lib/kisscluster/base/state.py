@@ -66,11 +66,15 @@ class State:
         """Make the fact so; True when it was not so before. `durable`: synced to disk before this returns."""
         if self.read(name) == text:
             return False
-        path = self._made(name)
+        path = self.path(name)
         folder, base = os.path.split(path)
         temporary = f"{folder}/.{base}.{os.getpid()}"
         try:
-            self._put(temporary, text, durable)
+            try:
+                self._put(temporary, text, durable)
+            except FileNotFoundError:
+                os.makedirs(folder, exist_ok=True)
+                self._put(temporary, text, durable)
             os.rename(temporary, path)
         except OSError:
             with suppress(OSError):

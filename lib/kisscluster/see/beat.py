@@ -76,11 +76,13 @@ class Beat:
 
     # -- marks
 
-    def mark(self, heart: Heart) -> None:
-        """Bring even/ and yields/ up to date: first take back, then give, then look again (DESIGN 3, *)."""
-        local = self.local(heart)
+    def mark(self, heart: Heart, local: dict[str, str]) -> dict[str, str]:
+        """Bring even/ and yields/ up to date: first take back, then give, then look again (DESIGN 3, *).
+
+        `local`: this node's facts, read just now; as they are afterwards.
+        """
         heart.look(local)
-        new = self._next(heart, local)
+        before, new = dict(self.marks), self._next(heart, local)
         for name in sorted(set(self.marks) - set(new)):
             self._forget(name)
         given = [
@@ -93,7 +95,10 @@ class Beat:
             vm = name.partition("/")[2]
             if name.startswith("yields/") and self.state.has(f"ahead/{vm}"):
                 self._forget(name)
-        heart.look(self.local(heart))
+        if self.marks != before:
+            local = self.local(heart)
+            heart.look(local)
+        return local
 
     def _next(self, heart: Heart, local: dict[str, str]) -> dict[str, str]:
         out = {}

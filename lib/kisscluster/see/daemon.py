@@ -78,21 +78,23 @@ class Daemon:
         now = boottime()
         tick = now >= self.due
         before = self.heart.alive(now), self.heart.silent_since
-        self.heart.loop(now, self.beat.local(self.heart) if tick or news else self.local)
-        if tick or news or before != (self.heart.alive(now), self.heart.silent_since):
-            self._round(now, tick or news, tick)
+        local = self.beat.local(self.heart) if tick or news else self.local
+        self.heart.loop(now, local)
+        if tick or news:
+            self._round(now, local, tick)
+        elif before != (self.heart.alive(now), self.heart.silent_since):
+            self._round(now, self.beat.local(self.heart), tick, speak=False)
         else:
             self._publish(now)
 
-    def _round(self, now: float, speak: bool, tick: bool) -> None:
+    def _round(self, now: float, local: dict[str, str], tick: bool, speak: bool = True) -> None:
         """Marks, files, datagrams and pings.
 
         Datagrams go out at every interval, when our facts changed, and in answer to news: the echo that makes the
         peer's words about a change new enough must not wait for an interval.
         """
         before = self.local
-        self.beat.mark(self.heart)
-        self.local = self.beat.local(self.heart)
+        self.local = self.beat.mark(self.heart, local)
         self._publish(now)
         if speak or self.local != before:
             self._speak(now)

@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 module   = PYTHONPATH=lib:. $(PYTHON) -m
 SECONDS  = 600
 
-.PHONY: mutants worlds deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
+.PHONY: mutants worlds daily deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, and its mypy is too old for us
 deps:
@@ -55,8 +55,11 @@ check-quick:
 # what runs beside another shows its report at its end
 later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
 
-# the scenarios that are marked so, in both real worlds
 test: check
+	$(PYTEST) tests/virtual/test_faults.py
+
+# the scenarios that are marked so, in both real worlds: half an hour
+daily: $(DEPS)
 	$(PYTEST) -m daily $(worlds)
 
 # each rule taken out, and found again: some minutes

@@ -148,6 +148,14 @@ def longest_pause(dots: list[Dot], since: float) -> float:
     return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
 
 
+def command_seconds(pair: Pair, node: str) -> float:
+    """How long one command takes on that node, as busy and as slow as it is: a twentieth of a second, or some."""
+    started = time.monotonic()
+    for _ in range(3):
+        pair.run(node, "kc-status", check=False)
+    return (time.monotonic() - started) / 3
+
+
 def wait(predicate: Callable[[], object], timeout: float, what: str, every: float = 0.05) -> float:
     """Wait until a predicate holds; the seconds it took, or an AssertionError that says what was awaited."""
     started = time.monotonic()

@@ -141,7 +141,7 @@ class Scenario:
 
     @property
     def daily(self) -> bool:
-        """Is it played in the real worlds by `make test` too, instead of by `make worlds` alone?"""
+        """Is it played in the real worlds by `make daily` too, instead of by `make worlds` alone?"""
         return "daily" in self.header
 
     def settings(self, key: str) -> dict[str, str]:

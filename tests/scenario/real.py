@@ -186,7 +186,7 @@ def run(scenario: Scenario, pair: Pair, world: str) -> str:
 
 
 def marked(world: str) -> list[Any]:
-    """For pytest.mark.parametrize: the scenarios of a world; `-m daily` chooses those of `make test`."""
+    """For pytest.mark.parametrize: the scenarios of a world; `-m daily` chooses those of `make daily`."""
     return [pytest.param(scenario, id=scenario.name, marks=[pytest.mark.daily] * scenario.daily)
             for scenario in load_all(world)]
 

@@ -70,11 +70,7 @@ class State:
         folder, base = os.path.split(path)
         temporary = f"{folder}/.{base}.{os.getpid()}"
         try:
-            try:
-                self._put(temporary, text, durable)
-            except FileNotFoundError:
-                os.makedirs(folder, exist_ok=True)
-                self._put(temporary, text, durable)
+            self._put(temporary, text, durable)
             os.rename(temporary, path)
         except OSError:
             with suppress(OSError):
@@ -96,9 +92,8 @@ class State:
 
     def flag(self, name: str) -> None:
         """Leave an empty flag; where it is already up, nothing is written."""
-        path = self._made(name)
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            os.close(self._made(self.path(name), os.O_WRONLY | os.O_EXCL))
 
     def locked(self, name: str) -> bool:
         """Does somebody hold this lock now?"""
@@ -117,23 +112,26 @@ class State:
     @contextmanager
     def lock(self, name: str, patience: float = 0.0) -> Iterator[None]:
         """Be the one actor, waiting for it at most `patience` seconds; else Failure AGAIN."""
-        path = self._made(name)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self.path(name)
+        fd = self._made(path, os.O_RDWR)
         try:
             _acquire(fd, path, patience)
             yield
         finally:
             os.close(fd)
 
-    def _made(self, name: str) -> str:
-        """The fact's path, its folder made where it is missing."""
-        path = self.path(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
-
     @staticmethod
-    def _put(path: str, text: str, durable: bool) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    def _made(path: str, flags: int) -> int:
+        """The open file, made where it is missing, and its folder too."""
+        flags |= os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, flags, 0o644)
+
+    def _put(self, path: str, text: str, durable: bool) -> None:
+        fd = self._made(path, os.O_WRONLY | os.O_TRUNC)
         try:
             os.write(fd, text.encode("ascii", "replace") + b"\n")
             if durable:

@@ -66,7 +66,7 @@ daily: $(DEPS)
 mutants: $(DEPS)
 	$(PYTEST) tests/scenario/test_mutants.py
 
-# every scenario file that can run there on the pair of containers and on the pair of virtual machines: over an hour
+# every scenario file that can run there on the pair of containers and on the pair of virtual machines: hours
 worlds: $(DEPS)
 	$(PYTEST) $(worlds)
 

@@ -183,11 +183,11 @@ class View:
             if not all(vm in stopped or len(self.running(vm)) == 1 for vm in VMS):
                 return False
         # a mirror that is not whole yet is seen without keeping the nodes from mending it
-        return self._whole(False) and self._whole(True)
+        return self._whole(status=False) and self._whole(status=True)
 
-    def _whole(self, ask: bool) -> bool:
-        looks = self.look_at_both(status=ask)
-        return len(looks) == len(NODES) and all(look.even() and look.code == (0 if ask else None) for look in looks)
+    def _whole(self, status: bool) -> bool:
+        looks = self.look_at_both(status)
+        return len(looks) == len(NODES) and all(look.even() and (not status or look.code == 0) for look in looks)
 
     def _stopped(self) -> set[str]:
         """The guests that a person stopped."""

@@ -83,7 +83,7 @@ class Daemon:
         if tick or news:
             self._round(now, local, tick)
         elif before != (self.heart.alive(now), self.heart.silent_since):
-            self._round(now, self.beat.local(self.heart), tick, speak=False)
+            self._round(now, self.beat.local(self.heart), tick=False, speak=False)
         else:
             self._publish(now)
 

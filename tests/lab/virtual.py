@@ -280,21 +280,20 @@ def settled(nodes: VirtualPair) -> bool:
 
     Restored nodes go on some tenths of a second apart, and DRBD may have lost its peer for a moment.
     """
-    if not all(counts(nodes, vm, VMS[vm].home) for vm in VMS):
-        return False
-    marks = " && ".join(f"test -e even/{vm} -a ! -e yields/{vm}" for vm in VMS)
-    well = f"cd /run/kisscluster && cat links && {marks}"
-    looks = [nodes.run(node, well, check=False) for node in NODES]
-    return all(look.returncode == 0 and set(look.stdout.split()) >= STEADY for look in looks) and all(
-        all_up_to_date(nodes, node) for node in NODES)
+    marks = "cd /run/kisscluster" + "".join(f" && test -e even/{vm} -a ! -e yields/{vm}" for vm in VMS)
+    return all(counts(nodes, vm, VMS[vm].home) for vm in VMS) and all(
+        is_steady(nodes, node) and all_up_to_date(nodes, node)
+        and nodes.run(node, marks, check=False).returncode == 0 for node in NODES)
 
 
 def restored(snapshot: Path) -> VirtualPair:
     """The pair of a snapshot, in seconds, ready for whatever is to happen to it."""
     nodes = VirtualPair(snapshot)
     try:
-        nodes.wait(lambda: settled(nodes), 60, "the restored pair has settled")
-    except BaseException:
+        # each look keeps a node from settling
+        pair.wait(lambda: settled(nodes), 60, "the restored pair has settled", 0.5)
+    except AssertionError:
+        say(story(nodes))
         nodes.close()
         raise
     return nodes

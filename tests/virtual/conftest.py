@@ -1,4 +1,5 @@
-"""Fixtures of the virtual pair: `pair` is a healthy KISScluster on two machines, restored where it is not still so."""
+"""Fixtures of the virtual pair, a healthy KISScluster on two machines: `pair` is restored for each test, `used` where
+the test before has not left it so."""
 
 from __future__ import annotations
 
@@ -60,6 +61,13 @@ def kept() -> Iterator[Kept]:
 
 @pytest.fixture
 def pair(kept: Kept) -> VirtualPair:
+    """A healthy pair whose guests count at home, and whose journals tell of no earlier test."""
+    kept.close()
+    return kept.take()
+
+
+@pytest.fixture
+def used(kept: Kept) -> VirtualPair:
     """A healthy pair whose guests count at home."""
     return kept.take()
 

@@ -9,5 +9,5 @@ from tests.scenario import language, real
 
 
 @pytest.mark.parametrize("scenario", real.marked("virtual"))
-def test_scenario(pair: VirtualPair, scenario: language.Scenario) -> None:
-    print(real.run(scenario, pair, "virtual"))
+def test_scenario(used: VirtualPair, scenario: language.Scenario) -> None:
+    print(real.run(scenario, used, "virtual"))

@@ -292,8 +292,9 @@ def restored(snapshot: Path) -> VirtualPair:
     try:
         # each look keeps a node from settling
         pair.wait(lambda: settled(nodes), 60, "the restored pair has settled", 0.5)
-    except AssertionError:
-        say(story(nodes))
+    except BaseException as error:
+        if isinstance(error, AssertionError):
+            say(story(nodes))
         nodes.close()
         raise
     return nodes

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -23,6 +24,7 @@ from tests.lab.virtual_image import PROBED, Base
 MEMORY = 768
 CPUS = "2"  # the survivor of a power loss has the host to itself
 TCG_CPU = "Nehalem,+rdrand"  # without AVX, which tcg emulates slowly and the C library prefers
+RESET_ONCE = 5.0  # seconds; SeaBIOS resets once more after a reset of the kernel
 NETWORK_BYTE: dict[Network, int] = {"production": 1, "storage": 2}
 CMDLINE = (
     "console=ttyS0 quiet loglevel=4 net.ifnames=0 systemd.show_status=0 systemd.hostname={name} "
@@ -90,7 +92,7 @@ class Qemu:
         self.name, self.on_dots = name, on_dots
         self.pending: dict[str, Future[dict[str, Any]]] = {}
         self.numbers = itertools.count()
-        self.resets = 0  # by itself: a reboot, a panic, sysrq
+        self.resets, self.last_reset = 0, -RESET_ONCE  # by itself: a reboot, a panic, sysrq
         for path in directory.glob("*.sock"):
             path.unlink()
         self.log = directory / "qemu.log"
@@ -114,7 +116,12 @@ class Qemu:
         if "id" in message:
             self._fulfil(message)
         elif message.get("event") == "RESET":
-            self.resets += message["data"]["guest"]
+            self._note_reset(message["data"]["guest"])
+
+    def _note_reset(self, by_guest: bool) -> None:
+        now = time.monotonic()
+        if by_guest and now > self.last_reset + RESET_ONCE:
+            self.resets, self.last_reset = self.resets + 1, now
 
     def _run_line(self, line: str) -> None:
         try:

@@ -1,5 +1,4 @@
-"""Fixtures of the virtual pair, a healthy KISScluster on two machines: `pair` is restored for each test, `used` where
-the test before has not left it so."""
+"""The virtual pair, a healthy KISScluster on two machines: restored where the test before has not left it so."""
 
 from __future__ import annotations
 
@@ -57,19 +56,6 @@ def kept() -> Iterator[Kept]:
     keeper = Kept(virtual.ready(**setup.SLOW))
     yield keeper
     keeper.close()
-
-
-@pytest.fixture
-def pair(kept: Kept) -> VirtualPair:
-    """A healthy pair whose guests count at home, and whose journals tell of no earlier test."""
-    kept.close()
-    return kept.take()
-
-
-@pytest.fixture
-def used(kept: Kept) -> VirtualPair:
-    """A healthy pair whose guests count at home."""
-    return kept.take()
 
 
 @pytest.hookimpl(hookwrapper=True)

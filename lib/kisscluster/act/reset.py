@@ -4,7 +4,7 @@ import os
 
 from kisscluster.base.run import Doer
 
-JOURNAL = 0.3  # seconds that the journal gets to keep the reason
+JOURNAL = 2.0  # seconds that the journal gets to keep the reason
 
 
 def reset(doer: Doer) -> None:

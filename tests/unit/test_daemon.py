@@ -110,6 +110,28 @@ def test_fitness_is_told_at_once_and_acted_on_when_it_has_lasted(pair: Round) ->
     assert pair.step() == {"failover", "quorum"}
 
 
+def test_fitness_is_not_told_by_who_cannot_know(pair: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a LAN, or where our commands no longer know: the peer would give us what we cannot take (*26)."""
+    pair.run.write("local/fit", "yes")
+    pair.step()
+    assert pair.daemon._told()["local/fit"] == "yes"
+    lan, pair.heart.lan_since = pair.heart.lan_since, None
+    assert "local/fit" not in pair.daemon._told()
+    pair.heart.lan_since = lan
+    pair.run.write("local/fit", "no")
+    monkeypatch.setattr(State, "write", raises)
+    pair.step()
+    assert pair.daemon._told()["local/fit"] == "no"
+    monkeypatch.undo()
+    pair.run.write("local/fit", "yes")
+    pair.daemon.local = pair.daemon.beat.local(pair.heart)
+    assert "local/fit" not in pair.daemon._told()
+
+
+def raises(*_: object) -> bool:
+    raise OSError(28, "No space left on device")
+
+
 def test_own_lan_lost_wakes_the_votes(pair: Round) -> None:
     pair.switch = False
     pair.heart.paths["production"].heard_at = -99.0

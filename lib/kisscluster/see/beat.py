@@ -35,6 +35,7 @@ class Beat:
         self.marks = {f"{kind}/{vm}": "" for kind in ("even", "yields") for vm in run.names(kind) if is_vm_name(vm)}
         self.written: dict[str, str] = {}
         self.failed = 0
+        self.published = True  # could `alive` be written?
         for name in self._stale_files():
             run.remove(name)
 
@@ -132,7 +133,7 @@ class Beat:
             changed |= {name} if self._forget(name) else set()
         for name, value in wanted.items():
             changed |= {name} if self._keep(name, value) else set()
-        self._keep("alive", f"{now:.3f}")
+        self.published = self._keep("alive", f"{now:.3f}")
         return changed - {"peer/decision"}
 
     def _keep(self, name: str, value: str) -> bool:

@@ -172,13 +172,18 @@ class Daemon:
         return news
 
     def _speak(self, now: float) -> None:
-        for payload in self.heart.speak(now, self.local):
+        for payload in self.heart.speak(now, self._told()):
             try:
                 self.sockets[payload.network].sendto(seal(self.key, payload), self.peers[payload.network])
             except OSError as error:
                 self._log(f"{payload.network}: cannot send: {error.strerror}")
             except ValueError as error:
                 self._log(str(error))
+
+    def _told(self) -> dict[str, str]:
+        """Not that we are fit where no LAN is seen, or where our own commands cannot know what is seen (*26)."""
+        fit = self.heart.lan_since is not None and self.beat.published
+        return {name: value for name, value in self.local.items() if fit or (name, value) != ("local/fit", "yes")}
 
     def _ping(self) -> None:
         self._ask("production", self.config.ping)

@@ -30,6 +30,8 @@ class Unit:
     state: str = "inactive"  # activating, active, deactivating, auto-restart, failed
     queued: str = ""  # the job that waits for the end of what runs now
     task: Task | None = None
+    posting: bool = False  # ExecStopPost= runs, once for each end of the main process
+    for_good: bool = False  # a job wants it stopped: it is not started again, however it ended
     starts: list[float] = field(default_factory=list)
     waiting: list[Callable[[bool], object]] = field(default_factory=list)
 
@@ -251,7 +253,10 @@ class Units:
             self._done(unit, True)
         elif unit.state == "active":
             unit.state = "deactivating"
+            unit.for_good = True
             unit.task = self.machine.program(("kc-vm-stop", "--direct", vm), lambda status: self._asked(vm))
+        elif unit.state == "deactivating":
+            unit.for_good = True
         elif unit.state in ("activating", "auto-restart"):
             unit.state = "inactive"
             self._done(unit, True)
@@ -276,12 +281,14 @@ class Units:
     def _post(self, vm: str, result: str) -> None:
         """ExecStopPost, and what follows it."""
         unit = self.vm[vm]
-        stopping = unit.state == "deactivating"
-        unit.state = "deactivating"
-        self.machine.post(vm, result, lambda: self._ended(vm, stopping or result == "success"))
+        if not unit.posting:
+            unit.state, unit.posting = "deactivating", True
+            unit.for_good |= result == "success"
+            self.machine.post(vm, result, lambda: self._ended(vm))
 
-    def _ended(self, vm: str, for_good: bool) -> None:
+    def _ended(self, vm: str) -> None:
         unit = self.vm[vm]
+        for_good, unit.for_good, unit.posting = unit.for_good, False, False
         if for_good or unit.queued == "start":
             unit.state = "inactive"
             self._done(unit, True)

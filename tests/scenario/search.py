@@ -30,13 +30,17 @@ class Searcher:
         self.worlds = bases(BASES)
         moves.corpus()
 
-    def attempt(self, steps: Steps, seed: int, lag: float, base: int) -> Found | None:
+    def attempt(self, steps: list[moves.Draw], seed: int, lag: float, base: int) -> Found | None:
         found: Found | None = apart(lambda: attempt(self.worlds[base], steps, seed, lag, base))
         return found
 
+    def again(self, steps: Steps, seed: int, lag: float, base: int) -> Found | None:
+        """At these moments, whatever changes then."""
+        return self.attempt(timed(steps), seed, lag, base)
+
     def random(self, rng: random.Random) -> Found | None:
         """One random run."""
-        steps = moves.draw(rng, rng.choice((2, 3, 3, 4, 6)))
+        steps = moves.aimed(rng, rng.choice((2, 3, 3, 4, 6)))
         return self.attempt(steps, rng.getrandbits(32), rng.choice((0.0, 0.3, 1.0)), rng.randrange(BASES))
 
     def shrink(self, found: Found) -> Found:
@@ -46,13 +50,18 @@ class Searcher:
             better = False
             for steps in simpler(best.steps):
                 for seed, lag in ((best.seed, 0.0), (best.seed, best.lag)):
-                    again = self.attempt(steps, seed, lag, best.base)
+                    again = self.again(steps, seed, lag, best.base)
                     if again and kind(again) == kind(found):
                         best, better = again, True
                         break
                 if better:
                     break
         return best
+
+
+def timed(steps: Steps) -> list[moves.Draw]:
+    """As play() takes them."""
+    return [moves.Draw(gap, 0, 0.0, line) for gap, line in steps]
 
 
 def kind(found: Found) -> str:
@@ -74,7 +83,7 @@ def scenario(found: Found) -> str:
     """As a scenario file would tell it."""
     lines = [f"# {found.what}", f"pace: base={found.base} seed={found.seed} lag={found.lag:g}", ""]
     for gap, line in found.steps:
-        lines += ([f"wait {gap:g}"] if gap else []) + [line]
+        lines += ([f"wait {round(gap, 6)}"] if gap else []) + [line]
     return "\n".join(lines) + "\n"
 
 

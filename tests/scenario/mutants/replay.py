@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.scenario.language import FOLDER, parse_step
 from tests.scenario.language import load as load_file
 from tests.scenario.mutants.find import UNIT
+from tests.scenario.search import timed
 from tests.scenario.sim.play import Play
 from tests.scenario.sim.trial import Found, attempt, healthy
 
@@ -51,7 +52,7 @@ def main() -> int:
             ended |= bool(subprocess.run([sys.executable, "-m", *UNIT[:-1], match[1]], check=False).returncode)
             continue
         run = load(Path(name))
-        found = attempt(healthy(run.base), run.steps, run.seed, run.lag, run.base)
+        found = attempt(healthy(run.base), timed(run.steps), run.seed, run.lag, run.base)
         print(f"{Path(name).stem}: {found.what if found else 'nothing is broken'}")
         ended |= bool(found)
     return ended

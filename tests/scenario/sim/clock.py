@@ -64,6 +64,10 @@ class Clock:
                 life.deferred.append((timer.action, timer.arguments))
         self.now = max(self.now, until)
 
+    def step(self, until: float) -> None:
+        """Let everything happen that happens next, in one moment."""
+        self.run(min(until, self._heap[0][0]) if self._heap else until)
+
     # Processes
 
     def spawn(self, life: Life, function: Callable[[], object], ended: Callable[[Any], object] = _nothing) -> Task:

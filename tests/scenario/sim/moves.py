@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from tests.scenario.language import NETWORKS, NODES, load_all
 
@@ -61,9 +62,11 @@ class InForce:
     def __init__(self) -> None:
         self.moves: list[Move] = []
         self.kills = 0
+        self.stopped = False  # did a person ever stop the guest?
 
     def after(self, line: str) -> None:
         """That line was played."""
+        self.stopped |= "kc-vm-stop" in line
         self.kills += line.startswith("kill") and "qemu" in line
         self.moves = [move for move in self.moves if move.repair != line]
         self.moves += [move for move in [*MOVES, *RARE] if move.fault == line and move.repair]
@@ -87,6 +90,9 @@ class InForce:
         return [move.repair for move in last]
 
 
+# Most of what goes wrong goes wrong where something has just changed: so many moments of change are waited for.
+CHANGES = (1, 1, 2, 3, 4, 5, 7, 10, 14, 20)
+AFTER = (0.0, 0.0, 0.0004, 0.02, 0.07, 0.3)
 GAPS = (0.0, 0.01, 0.2, 0.6, 1.0, 1.7, 2.3, 3.1, 3.6, 4.5, 6.0, 9.0, 14.0)
 
 
@@ -125,6 +131,26 @@ def vary(rng: random.Random, steps: list[tuple[float, str]]) -> list[tuple[float
     if not out or rng.random() < 0.4:
         out.append((round(rng.choice(GAPS), 3), rng.choice(force.possible(MOVES))))
     return out
+
+
+class Draw(NamedTuple):
+    """Wait so long, then for so many changes, then so long; then a fault or a repair."""
+
+    gap: float
+    changes: int
+    after: float
+    line: str
+
+
+def aimed(rng: random.Random, most: int) -> list[Draw]:
+    """A random sequence, most of it placed where something has just changed."""
+    steps = [Draw(gap, 0, 0.0, line) for gap, line in draw(rng, most)]
+    often = rng.choice((0.0, 0.5, 0.8, 1.0))
+    for number in range(1, len(steps)):
+        if rng.random() < often:
+            gap = rng.choice((0.0, 0.0, 0.0, steps[number].gap))
+            steps[number] = Draw(gap, rng.choice(CHANGES), rng.choice(AFTER), steps[number].line)
+    return steps
 
 
 def draw(rng: random.Random, most: int) -> list[tuple[float, str]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from tests.scenario.language import NODES, parse_step
 from tests.scenario.sim import faults
-from tests.scenario.sim.moves import InForce
+from tests.scenario.sim.moves import Draw, InForce
 from tests.scenario.sim.stage import PROGRAMS
 from tests.scenario.sim.watch import EVERY
 from tests.scenario.sim.world import World
 
+PATIENCE = 12.0  # seconds; where nothing changes any more, the next fault comes
 HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
 SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
 
@@ -62,18 +63,33 @@ def disturb(world: World, seed: int, lag: float) -> None:
     pass_time(world, 0.2 + rng.random() * 5)
 
 
-def play(world: World, steps: list[tuple[float, str]]) -> InForce:
-    """The faults, each after its gap; stops at the first violation."""
-    force = InForce()
-    for gap, line in steps:
+def play(world: World, steps: list[Draw]) -> tuple[InForce, list[tuple[float, str]]]:
+    """The faults; stops at the first violation. Also what was played, with the seconds that passed before each."""
+    force, played, before = InForce(), [], world.now
+    for gap, changes, after, line in steps:
         pass_time(world, gap)
+        for _ in range(changes):
+            until_change(world)
+        pass_time(world, after)
         if world.judge.found:
             break
         if hopeless(world, line):
             continue
+        played.append((world.now - before, line))
+        before = world.now
         one(world, line)
         force.after(line)
-    return force
+    return force, played
+
+
+def until_change(world: World) -> None:
+    """Until something has just changed in a state file, a decision, a disk or a guest."""
+    end, changes = world.now + PATIENCE, world.changes
+    while world.changes == changes and world.now < end and not world.judge.found:
+        look = world.now + EVERY
+        while world.changes == changes and world.now < look - 1e-6:
+            world.step(look - world.now)
+        world.watch.look()
 
 
 def hopeless(world: World, line: str) -> bool:
@@ -119,7 +135,7 @@ def heal(world: World, force: InForce) -> None:
             # nobody opens a machine whose peer is booting
             pass_time(world, 12.0 if line.startswith("replace") else 0.3)
             one(world, line)
-    _take_back(world)
+    _take_back(world, force)
     end = world.now + HEAL
     while not world.judge.found and not (world.healthy() and world.all_run()):
         pass_time(world, 1.0)
@@ -137,10 +153,13 @@ def heal(world: World, force: InForce) -> None:
                 world.violated(f"{mirror.name}: {side.node} lacks an acknowledged write")
 
 
-def _take_back(world: World) -> None:
-    """A person takes back what was typed, as often as it takes."""
+def _take_back(world: World, force: InForce) -> None:
+    """A person takes back what was typed, as often as it takes; a guest that nobody stopped must start by itself."""
     pass_time(world, 15.0)
-    commands = [f"{node} kc-standby off" for node in NODES] + ["node1 kc-maintenance off", "node1 kc-vm-start web1"]
+    commands = [f"{node} kc-standby off" for node in NODES] + ["node1 kc-maintenance off"]
+    failed = [machine.on and machine.run.peek("local/failed/web1") is not None for machine in world.machines.values()]
+    if force.stopped or any(failed):
+        commands.append("node1 kc-vm-start web1")
     for command in commands:
         node, *argv = command.split()
         for _ in range(5):
@@ -156,15 +175,15 @@ def problems(world: World) -> str:
     return "; ".join(told) or "kc-status is content"
 
 
-def attempt(world: World, steps: list[tuple[float, str]], seed: int, lag: float, base: int) -> Found | None:
+def attempt(world: World, steps: list[Draw], seed: int, lag: float, base: int) -> Found | None:
     """A whole run; the world is used up."""
     disturb(world, seed, lag)
     random_gap = random.Random(seed).random() < 0.3
-    force = play(world, steps)
+    force, played = play(world, steps)
     if not world.judge.found and random_gap:
         pass_time(world, SETTLED)
     if not world.judge.found:
         heal(world, force)
     if not world.judge.found:
         return None
-    return Found(world.judge.found[0], steps, base, seed, lag, world.timeline())
+    return Found(world.judge.found[0], played, base, seed, lag, world.timeline())

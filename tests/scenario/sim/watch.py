@@ -15,6 +15,9 @@ BLIND = 1.0  # seconds of the one double fault that cannot be survived without f
 IDLE = 4.0  # seconds in which a guest starts that could, and everybody knows it
 FROZEN = 12.0  # seconds in which writes go on when the peer gives its word; a lost handler is noticed after 6
 STOPPING = 60.0  # seconds after which a guest that ignores its stop_timeout of one second is surely gone
+SOUND = 6.0  # seconds for which a node was well when its peer died: it knows all that there is to know
+ALONE = 12.0  # seconds in which it then runs what the peer ran
+TOLD = 2.0  # seconds, and LATE, after which everybody knows that a node has no LAN
 LATE = 3.5  # seconds that a decision to stop may lag behind what was true
 
 
@@ -28,6 +31,9 @@ class Watch:
         self.idle: dict[str, float] = {}  # VM: since when it could run
         self.frozen: dict[str, float] = {}
         self.lost: dict[str, float] = {}  # node: since when it reaches nobody on the LAN
+        self.sound: dict[str, float] = {}  # node: since when it is well, with its LAN, and has not stood still
+        self.last: dict[tuple[str, str], bool] = {}  # (node, VM): could it have gone on, had its peer died then?
+        self.heirs: set[tuple[str, str]] = set()  # (node, VM): whose peer died then
         self.good: dict[tuple[str, str], float] = {}  # (node, VM): when it last could have been given to its peer
 
     def look(self) -> None:
@@ -44,19 +50,24 @@ class Watch:
                 self.lost.pop(node, None)
             else:
                 self.lost.setdefault(node, world.now)
+            if not self._sound(node):
+                self.sound.pop(node, None)
+            else:
+                self.sound.setdefault(node, world.now)
         for vm in world.mirrors:
             self._bound(self.idle, vm, IDLE, self._could_run(vm), "does not run, though it could on")
             self._bound(self.frozen, vm, FROZEN, self._could_thaw(vm), "stays frozen, though its peer lives, on")
+            self._bound(self.idle, f"{vm} alone", ALONE, self._inherits(vm), "waits for a person without having to")
             for node in NODES:
                 if self._can_be_given(node, vm):
                     self.good[node, vm] = world.now
                 self._stopping(world.machines[node], vm)
 
-    def _bound(self, since: dict[str, float], vm: str, limit: float, where: str, what: str) -> None:
+    def _bound(self, since: dict[str, float], name: str, limit: float, where: str, what: str) -> None:
         if not where:
-            since.pop(vm, None)
-        elif self.strict and self.world.now - since.setdefault(vm, self.world.now) > limit:
-            self.world.violated(f"{vm} {what} {where}")
+            since.pop(name, None)
+        elif self.strict and self.world.now - since.setdefault(name, self.world.now) > limit:
+            self.world.violated(f"{name} {what} {where}")
 
     def _well(self, node: str) -> bool:
         """Does everything that decides work there?"""
@@ -89,6 +100,33 @@ class Watch:
                 return node
         return ""
 
+    def _sound(self, node: str) -> bool:
+        machine, port = self.world.machines[node], self.world.wires.ports[node, "production"]
+        held = (machine.var.peek("words/maintenance") or "").startswith("yes")
+        return self._well(node) and port.delay < 1 and self.world.wires.reaches_switch(node) and not held
+
+    def _inherits(self, vm: str) -> str:
+        """The node that may go on alone by its peer's death, and has not."""
+        for node in NODES:
+            machine = self.world.machines[node]
+            peer = self.world.machines[machine.peer]
+            sound = self.world.now - self.sound.get(node, self.world.now) > SOUND
+            if peer.on or not sound or self.world.mirrors[vm].sides[node].broken:
+                self.heirs.discard((node, vm))
+            elif self.last.get((node, vm)):
+                self.heirs.add((node, vm))
+            self.last[node, vm] = sound and self._agreed(vm)
+            held_back = vm in machine.guests or stopped(machine, vm) or _ended(machine, vm) if machine.on else True
+            if (node, vm) in self.heirs and not held_back:
+                return node
+        return ""
+
+    def _agreed(self, vm: str) -> bool:
+        """Both run, hear each other and say that the copies are the same."""
+        machines = self.world.machines.values()
+        well = all(machine.on and machine.daemon and machine.run.peek(f"even/{vm}") is not None for machine in machines)
+        return well and self.world.mirrored() and self._hear_each_other()
+
     def _could_thaw(self, vm: str) -> str:
         """A frozen primary whose peer hears it, is well, and has no better claim."""
         world, mirror = self.world, self.world.mirrors[vm]
@@ -113,10 +151,12 @@ class Watch:
     # Giving up
 
     def _can_be_given(self, node: str, vm: str) -> bool:
-        """Both copies good, and not both without a LAN since the same moment."""
+        """Both copies good, its peer well and with a LAN, or not both without one since the same moment."""
         world = self.world
         words = [side.word() for side in world.mirrors[vm].sides.values()]
-        return all(word and word.even for word in words) and not self._together()
+        peer = world.machines[node].peer
+        takes = self._well(peer) and world.now - self.lost.get(peer, world.now) <= TOLD
+        return all(word and word.even for word in words) and takes and not self._together()
 
     def _together(self) -> bool:
         """Did both lose their LAN in the same moment? Then nothing is gained by moving."""
@@ -143,6 +183,12 @@ class Watch:
             self.idle[f"stop {machine.name} {vm}"] = self.world.now
         elif self.strict and self.world.now - since > STOPPING:
             self.world.violated(f"{vm} is not stopped on {machine.name}, {STOPPING:g} s after it should be")
+
+
+def _ended(machine: Machine, vm: str) -> bool:
+    """Did it switch itself off, or fail too often, as far as this node knows?"""
+    names = [f"{whose}local/{mark}/{vm}" for whose in ("", "peer/") for mark in ("off", "failed")]
+    return any(machine.run.peek(name) is not None for name in names)
 
 
 def stopped(machine: Machine, vm: str) -> bool:

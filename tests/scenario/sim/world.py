@@ -27,6 +27,7 @@ from tests.scenario.sim.watch import Watch
 from tests.scenario.sim.wires import Wires
 
 HOMES = {"web1": "node1", "web2": "node2"}
+SILENT = ("alive", "wake", "plan")  # files whose change tells nothing new
 SETTINGS = {"interval": 0.5, "deadtime": 3.0, "settle": 30.0, "failback_after": 600.0}
 
 
@@ -64,6 +65,7 @@ class World:
         self.clock = Clock()
         self.pace = pace(self.rng)
         self.lines: list[tuple[float, str, str]] = []
+        self.changes = 0  # of state files, decisions, disks and guests, on both nodes
         self.judge = Judge(self)
         self.watch = Watch(self)
         self.obedient = False  # do guests obey the power button?
@@ -96,6 +98,10 @@ class World:
 
     def run(self, seconds: float) -> None:
         self.clock.run(self.clock.now + seconds)
+
+    def step(self, seconds: float) -> None:
+        """At most so long, until the next moment in which anything happens."""
+        self.clock.step(self.clock.now + seconds)
 
     def begin(self, patience: float = 120.0) -> None:
         """Boot both and wait until all is well; the scenario's clock starts then."""
@@ -137,6 +143,7 @@ class World:
 
     def log(self, node: str, line: str) -> None:
         self.lines.append((self.now, node, line))
+        self.changes += 1
 
     def timeline(self) -> str:
         return "\n".join(f"{time:8.2f}  {node:6} {line}" for time, node, line in self.lines)
@@ -147,6 +154,7 @@ class World:
     def fact_changed(self, machine: Machine, name: str) -> None:
         """State files that a reader of the story wants to see."""
         top = name.split("/")[0]
+        self.changes += top not in SILENT
         store = machine.var if name.startswith("/var/") else machine.run
         value = store.peek(name.removeprefix("/var/"))
         if top == "links":

@@ -104,6 +104,22 @@ def test_no_word_when_we_went_on_ourselves(node: Node) -> None:
     assert not node.run.has("yields/web1") and not node.run.has("even/web1")
 
 
+def test_word_is_taken_back_when_we_went_on_in_the_same_moment(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kc-fence-peer writes its mark between our first look and our word (*13)."""
+    write = node.run.write
+
+    def slow(name: str, text: str, durable: bool = False) -> bool:
+        if name == "yields/web1":
+            node.state.write("ahead/web1", "")
+        return write(name, text, durable)
+    node.kernel["web1"] = APART
+    monkeypatch.setattr(node.run, "write", slow)
+    for _ in range(3):
+        node.round(drbd_web1=APART, claim_web1="home")
+        assert not node.run.has("yields/web1")
+    assert node.state.has("ahead/web1")
+
+
 @pytest.mark.parametrize(("mine", "peers", "gives"), [("home", "away", False), ("away", "home", True),
                                                       ("home", "home", False), ("away", "away", False)])
 def test_who_gives_way(node: Node, mine: str, peers: str, gives: bool) -> None:

@@ -67,6 +67,8 @@ MUTANTS = [
          "        if now - heard > self.times.deadtime * 2:\n            self.unbroken = False\n"),)),
     Mutant("10-ahead-is-written-afterwards", "the mark ahead comes after the first write", ((
         "commands/common.py", '    fresh = call.write(place.state, f"ahead/{vm.name}", "", durable=True)\n', "    return True\n"),)),
+    Mutant("11-ahead-stays-on-half-a-copy", "the mark ahead stays on a copy that is being overwritten", ((
+        "decide/plan.py", '    if vm.me.ahead and mine is not None and mine.disk == "Inconsistent":\n', "    if False:\n"),)),
     Mutant("12-claim-against-a-primary", "who hears primary or ahead claims all the same", (
         ("decide/promote.py", '    if vm.peer_primary and node.alive:\n        return Verdict(REFUSE, "not connected, and the peer'
          ' says that it is primary")\n', ""),
@@ -81,7 +83,8 @@ MUTANTS = [
     Mutant("15-old-words-permit", "a word from before the event counts", ((
         "see/heart.py", "                self.since[vm] = self.seq + 1\n", "                self.since[vm] = 0\n"),)),
     Mutant("16-promotion-waits-in-the-kernel", "drbdadm primary is called and its handler waits", (
-        ("decide/promote.py", "    return Verdict(CLAIM, _why_not(node, vm))\n", "    return Verdict(GO, _why_not(node, vm))\n"),
+        ("decide/promote.py", "    return Verdict(CLAIM, f\"not connected{_why_not(node, vm)}\")\n",
+         "    return Verdict(GO, f\"not connected{_why_not(node, vm)}\")\n"),
         ("decide/fence.py", "    return REFUSED if promoting else WAIT\n", "    return WAIT\n"))),
     Mutant("17-the-newest-copy-is-outdated", "kc-outdate asks for nothing but a primary peer", (
         ("commands/outdate.py", "            if facts.me.ahead\n", "            if False\n"),
@@ -95,6 +98,21 @@ MUTANTS = [
         ("decide/marks.py", '    good = peer.drbd is None or peer.drbd.disk in ("UpToDate", "Consistent")\n', "    good = True\n"),
         ("decide/words.py", 'return self.running_alone or failed and "Primary" in (self.role, self.peer_role)',
          "return self.running_alone"))),
+    Mutant("21-the-survivor-stops-its-guest", "of two that run it the one away from home stops, whoever is ahead", ((
+        "decide/plan.py", "    newest = vm.me.ahead and not vm.peer.ahead", "    newest = False"),)),
+    Mutant("22-in-step", "both promote, refuse each other, and wait for as long", ((
+        "commands/promote.py", "AWAY = 0.7 ", "AWAY = PAUSE "),)),
+    Mutant("23-unfit-and-not-told", "a peer that has said nothing counts as unfit", ((
+        "decide/quorum.py", "    if not facts.fit and not facts.peer.told:\n", "    if False:\n"),)),
+    Mutant("24-marks-by-an-old-look", "marks and outdating believe the heartbeat's last look", (
+        ("commands/failover.py", "        if word is not None and word.only_copy:  # it", "        if True:  # it"),
+        ("commands/failover.py", '        if word is not None and (word.even or word.disk == "Inconsistent"):\n', "        if True:\n"),
+        ("commands/outdate.py", "        if mine != facts.me.drbd:\n", "        if False:\n"))),
+    Mutant("25-good-beside-a-failed-disk", "a copy that is good only beside a failed disk is promoted", ((
+        "decide/rules.py", "    drbd = vm.me.drbd\n    if drbd is None or not drbd.connected:\n        return False\n    unknown",
+        "    drbd = vm.me.drbd\n    if True:\n        return False\n    unknown"),)),
+    Mutant("26-fit-by-hearsay", "a node that cannot know goes on saying that it is fit", ((
+        "see/daemon.py", "        fit = self.heart.lan_since is not None and self.beat.published\n", "        fit = True\n"),)),
     Mutant("30-outdate-without-disconnecting", "outdate without disconnecting first, its exit status believed", (
         ("act/drbd.py", '    doer.do("drbdadm", "disconnect", "--force", name)\n    doer.do("drbdadm", "outdate", name)\n',
          '    return doer.do("drbdadm", "outdate", name).status == 0\n'),)),

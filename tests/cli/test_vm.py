@@ -411,7 +411,9 @@ def test_vm_stop_keeps_it_stopped(node: FakeNode) -> None:
 
 def test_guest_that_switched_itself_off_stays_off(node: FakeNode) -> None:
     node.facts({"local/running/web1": ""})
-    assert node.call("kc-vm-stop", "--ended", "web1", SERVICE_RESULT="success").returncode == 0
+    ended = {"SERVICE_RESULT": "success", "EXIT_CODE": "exited", "EXIT_STATUS": "0"}
+    assert node.call("kc-vm-stop", "--direct", "web1", **ended).returncode == 0       # systemd's ExecStop=
+    assert node.call("kc-vm-stop", "--ended", "web1", **ended).returncode == 0
     assert not (node.run / "local/running/web1").exists()
     node.call("kc-failover")
     assert "kc-vm@web1" not in " ".join(node.called())

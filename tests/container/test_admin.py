@@ -65,6 +65,19 @@ def test_maintenance_changes_nothing(quick: ContainerPair) -> None:
         quick.wait(lambda node=node: fact(quick, node, "decision").startswith("home "), 10, f"{node} works")  # type: ignore[misc]
 
 
+def test_guest_that_switches_itself_off_stays_off(quick: ContainerPair) -> None:
+    quick.run("node1", "kill -TERM $(cat /run/kisscluster/vm/web1/pid)")     # QEMU ends with 0, as after a guest's wish
+    quick.wait(lambda: "Secondary/Secondary" in fact(quick, "node1", "drbd/web1"), 10, "demoted")
+    start = time.monotonic()
+    quick.run("node1", "touch /run/kisscluster/wake/failover")
+    time.sleep(6.5)                                                           # a tick, too
+    assert not quick.dots("web1").after(start)
+    for node in NODES:
+        assert "switched itself off" in quick.run(node, "kc-status", check=False).stdout
+    quick.run("node1", "kc-vm-start web1")
+    quick.wait(since(quick, "web1", start, "node1"), 10, "a person starts it again")
+
+
 def kill_qemu(pair: ContainerPair, vm: str) -> None:
     pair.wait(lambda: pair.run("node1", f"kill -KILL $(cat /run/kisscluster/vm/{vm}/pid)", check=False).returncode == 0,
               15, "QEMU runs, and is killed")

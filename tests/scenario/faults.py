@@ -20,7 +20,7 @@ MAIN = "systemctl show -P MainPID kc-heartbeat.service"
 HANDLER = """for pid in $(pgrep -f 'kc-fence-pee[r]'); do
   tr '\\0' '\\n' < /proc/$pid/environ | grep -qx DRBD_RESOURCE={vm} && kill -{signal} $pid && exit 0
 done; exit 1"""
-SIGNALS = {"kill": "KILL", "stop": "STOP", "continue": "CONT"}
+SIGNALS = {"kill": "KILL", "end": "TERM", "stop": "STOP", "continue": "CONT"}
 # the whole of /run may be gigabytes: it shrinks to what is used, and the rest is filled
 FILL = """used=$(df -k --output=used /run | tail -1)
 mount -o remount,size=$((used + 64))k /run && { dd if=/dev/zero of=/run/lab-full bs=1k 2>/dev/null; true; }"""
@@ -36,7 +36,7 @@ class Faults:
 
     def do(self, step: Step) -> None:
         """One fault, or its repair."""
-        names = {"continue": "signal", "kill": "signal", "stop": "signal"}
+        names = dict.fromkeys(SIGNALS, "signal")
         method = getattr(self, "_" + names.get(step.verb, step.verb.replace(" ", "_")))
         method(*([step.verb] if step.verb in names else []), *step.words)
 

@@ -42,6 +42,7 @@ FAULTS: dict[str, str] = {
     "switch": "(off|on)",
     "ping address": "(off|on)",
     "kill": rf"{_NODE} (kc-heartbeat|kc-fence-peer|qemu)(?: {_VM})?",
+    "end": rf"{_NODE} (qemu) {_VM}",  # as a guest that switches itself off does
     "stop": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
     "continue": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
     "fail disk": f"{_NODE} {_VM}",
@@ -204,7 +205,7 @@ def parse_step(line: str, number: int = 0) -> Step:
 
 
 def _checked(step: Step) -> Step:
-    if step.verb in ("kill", "stop", "continue"):
+    if step.verb in ("kill", "end", "stop", "continue"):
         _, process, vm = step.words
         if (process == "kc-heartbeat") == bool(vm):
             raise Mistake(f"{step}: qemu and kc-fence-peer are named with their VM, kc-heartbeat without")

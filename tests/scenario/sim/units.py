@@ -252,15 +252,21 @@ class Units:
         if unit.state in ("inactive", "failed"):
             self._done(unit, True)
         elif unit.state == "active":
-            unit.state = "deactivating"
             unit.for_good = True
-            unit.task = self.machine.program(("kc-vm-stop", "--direct", vm), lambda status: self._asked(vm))
+            self._ask(vm, {})
         elif unit.state == "deactivating":
             unit.for_good = True
         elif unit.state in ("activating", "auto-restart"):
             unit.state = "inactive"
             self._done(unit, True)
             self._unneeded(vm)
+
+    def _ask(self, vm: str, environment: dict[str, str]) -> None:
+        """ExecStop=."""
+        unit = self.vm[vm]
+        unit.state = "deactivating"
+        unit.task = self.machine.program(("kc-vm-stop", "--direct", vm), lambda status: self._asked(vm))
+        unit.task.environment = environment
 
     def _asked(self, vm: str) -> None:
         """ExecStop ended; what still lives is killed by systemd."""
@@ -275,7 +281,9 @@ class Units:
         """The main process is gone."""
         unit = self.vm[vm]
         self.machine.log(f"{vm}: its QEMU ended with {status}")
-        if unit.state == "active" or unit.state == "deactivating" and unit.task is None:
+        if unit.state == "active" and status == 0:
+            self._ask(vm, {"EXIT_CODE": "exited", "EXIT_STATUS": "0"})  # ExecStop= is for a service that ended well, too
+        elif unit.state == "active" or unit.state == "deactivating" and unit.task is None:
             self._post(vm, "success" if status == 0 else "exit-code")
 
     def _post(self, vm: str, result: str) -> None:

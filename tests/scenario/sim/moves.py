@@ -40,6 +40,7 @@ MOVES: list[Move] = [
     *_both("stop {node} kc-heartbeat", "continue {node} kc-heartbeat"),
     *_both("kill {node} kc-fence-peer web1"),
     *_both("kill {node} qemu web1"),
+    *_both("end {node} qemu web1", "type {node} kc-vm-start web1"),
     *_both("fail disk {node} web1", "replace disk {node} web1"),
     *_both("fill run {node}", "free run {node}"),
     *_both("type {node} kc-standby on", "type {node} kc-standby off"),
@@ -62,11 +63,11 @@ class InForce:
     def __init__(self) -> None:
         self.moves: list[Move] = []
         self.kills = 0
-        self.stopped = False  # did a person ever stop the guest?
+        self.stopped = False  # did a person ever stop the guest, or it itself?
 
     def after(self, line: str) -> None:
         """That line was played."""
-        self.stopped |= "kc-vm-stop" in line
+        self.stopped |= "kc-vm-stop" in line or line.startswith("end")
         self.kills += line.startswith("kill") and "qemu" in line
         self.moves = [move for move in self.moves if move.repair != line]
         self.moves += [move for move in [*MOVES, *RARE] if move.fault == line and move.repair]
@@ -98,7 +99,10 @@ GAPS = (0.0, 0.01, 0.2, 0.6, 1.0, 1.7, 2.3, 3.1, 3.6, 4.5, 6.0, 9.0, 14.0)
 
 @cache
 def corpus() -> list[list[tuple[float, str]]]:
-    """The faults of the scenario files, at the moments at which they happened there: people chose them well."""
+    """The faults of the scenario files, at the moments at which they happened there: people chose them well.
+
+    The shortest first.
+    """
     known = {line for move in [*MOVES, *RARE] for line in (move.fault, move.repair) if line}
     out = []
     for scenario in load_all("simulator"):
@@ -109,7 +113,7 @@ def corpus() -> list[list[tuple[float, str]]]:
                 before = float(match[1])
         if steps:
             out.append(steps)
-    return out
+    return sorted(out, key=len)
 
 
 def vary(rng: random.Random, steps: list[tuple[float, str]]) -> list[tuple[float, str]]:

@@ -81,7 +81,7 @@ class Watch:
         """The node that knows that it holds the newest data, and that the guest belongs there."""
         world, mirror = self.world, self.world.mirrors[vm]
         machines = [machine for machine in world.machines.values() if machine.on]
-        if any(vm in machine.guests or stopped(machine, vm) for machine in machines):
+        if any(vm in machine.guests or stopped(machine, vm) or _ended(machine, vm) for machine in machines):
             return ""
         for node in NODES:
             machine, side = world.machines[node], mirror.sides[node]
@@ -89,7 +89,7 @@ class Watch:
             if not self._well(node) or side.broken or word is None or word.frozen:
                 continue
             decision = world.status(node)["decision"]
-            if decision not in ("all", "home") or machine.run.peek(f"local/failed/{vm}") is not None:
+            if decision not in ("all", "home"):
                 continue
             newest = mirror.history.contains(side.content, mirror.history.acknowledged)
             peer = world.machines[machine.peer]

@@ -96,12 +96,13 @@ class Walk:
 
     def below(self, world: World, force: InForce, steps: list[tuple[float, str]], left: int) -> Tally:
         """At every moment from now on at which something changed: every next fault or repair."""
-        tally, gap, before = Tally(0, []), 0.0, ""
+        tally, gap, changes = Tally(0, []), 0.0, -1
         while gap <= HORIZON and not world.judge.found and time.monotonic() < self.end:
-            now = signature(world)
-            if now != before:
-                before = now
-                if self.seen.add(hashlib.blake2b(f"{left}\n{now}".encode(), digest_size=8).digest()):
+            if world.changes != changes:
+                changes = world.changes
+                share = self.part if left == self.depth else ""  # the first fault is another one in each process
+                state = f"{left} {share}\n{signature(world)}".encode()
+                if self.seen.add(hashlib.blake2b(state, digest_size=8).digest()):
                     self._branch(world, force, steps, left, gap, tally)
             if gap >= HORIZON:
                 break
@@ -129,6 +130,7 @@ class Walk:
         tally = Tally(1, [])
         if ended := apart(lambda: self._ended(world, force, steps)):
             tally.found.append(ended)
+            print(scenario(ended), flush=True)
         elif left > 1:
             more = self.below(world, force, steps, left - 1)
             tally.runs += more.runs
@@ -175,8 +177,6 @@ def main() -> int:
             tallies.append(pickle.load(stream))
         os.wait()
     found = [one for tally in tallies for one in tally.found]
-    for one_found in found[:20]:
-        print(scenario(one_found))
     whole = "all of them" if time.monotonic() < end else "not all: time was over"
     runs, seconds = sum(tally.runs for tally in tallies), time.monotonic() - started
     print(f"{runs} sequences of up to {options.depth} in {seconds:.0f} s ({whole}), {len(found)} findings")

@@ -63,10 +63,12 @@ class InForce:
     def __init__(self) -> None:
         self.moves: list[Move] = []
         self.kills = 0
+        self.typed = False
         self.stopped = False  # did a person ever stop the guest, or it itself?
 
     def after(self, line: str) -> None:
         """That line was played."""
+        self.typed |= line.startswith("type")
         self.stopped |= "kc-vm-stop" in line or line.startswith("end")
         self.kills += line.startswith("kill") and "qemu" in line
         self.moves = [move for move in self.moves if move.repair != line]

@@ -39,8 +39,7 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     elif action.verb == plans.ENDED:
         tidy(call, place, action.vm)
     elif action.verb == plans.STARTED:
-        for mark in ("failed", "off"):
-            call.remove(place.run, f"local/{mark}/{action.vm}")
+        forget(call, place, action.vm)
     elif action.verb == plans.MENDED:
         call.remove(place.state, f"split-brain/{action.vm}")
 
@@ -59,6 +58,13 @@ def tidy(call: Call, place: Place, name: str) -> None:
         word = kernel.read().get(name)
         if word is not None and not word.primary:
             call.remove(place.run, f"local/running/{name}")
+
+
+def forget(call: Call, place: Place, name: str) -> None:
+    """How it ended here counts no longer: where the peer dies next, systemd must not refuse it for what failed before."""
+    call.remove(place.run, f"local/off/{name}")
+    if call.remove(place.run, f"local/failed/{name}"):
+        enqueue(call.doer, "reset-failed", [unit("vm", name)])
 
 
 def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:

@@ -44,6 +44,7 @@ VM = {
     "vnc": ("string(default='')", "a display address such as 127.0.0.1:1, or nothing"),
     "clock": ("option('utc', 'localtime', default='utc')", "utc or localtime"),
     "extra": ("string(default='')", "QEMU arguments as typed in a shell (quote them where they have commas)"),
+    "watchdog": ("option('no', 'yes', default='no')", "no or yes"),
 }
 
 
@@ -100,6 +101,7 @@ class Vm(NamedTuple):
     vnc: str
     clock: str
     extra: str
+    watchdog: str = "no"
 
 
 class Unread(NamedTuple):

@@ -282,7 +282,7 @@ class Units:
         unit = self.vm[vm]
         self.machine.log(f"{vm}: its QEMU ended with {status}")
         if unit.state == "active" and status == 0:
-            self._ask(vm, {"EXIT_CODE": "exited", "EXIT_STATUS": "0"})  # ExecStop= is for a service that ended well, too
+            self._ask(vm, {"EXIT_CODE": "exited", "EXIT_STATUS": "0"})  # ExecStop= is for a good end, too
         elif unit.state == "active" or unit.state == "deactivating" and unit.task is None:
             self._post(vm, "success" if status == 0 else "exit-code")
 

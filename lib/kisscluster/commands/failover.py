@@ -61,7 +61,7 @@ def tidy(call: Call, place: Place, name: str) -> None:
 
 
 def forget(call: Call, place: Place, name: str) -> None:
-    """How it ended here counts no longer: when the peer dies next, systemd must not refuse it for what failed before."""
+    """How it ended here is over: when the peer dies next, systemd must not refuse it for what failed before."""
     call.remove(place.run, f"local/off/{name}")
     if call.remove(place.run, f"local/failed/{name}"):
         enqueue(call.doer, "reset-failed", [unit("vm", name)])

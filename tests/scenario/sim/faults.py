@@ -234,6 +234,7 @@ FAULTS: dict[str, Callable[..., None]] = {
     "unplug": _carrier(False), "plug": _carrier(True), "drop": _drop, "delay": _delay, "duplicate": _duplicate,
     "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch,
     "ping address": _ping_address, "kill": _kill, "end": _end, "stop": _stop, "continue": _continue,
-    "fail disk": _fail_disk, "mend disk": _mend_disk, "replace disk": _replace_disk, "fill run": _fill, "free run": _free, "clock": _clock,
+    "fail disk": _fail_disk, "mend disk": _mend_disk, "replace disk": _replace_disk,
+    "fill run": _fill, "free run": _free, "clock": _clock,
     "reboot": _reboot, "type": _type,
 }

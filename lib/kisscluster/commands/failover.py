@@ -4,14 +4,17 @@ from contextlib import suppress
 
 from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call, start
+from kisscluster.base.clock import boottime
 from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import ask, place_of, status_of
 from kisscluster.decide import plan as plans
+from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
+from kisscluster.see.room import guest, room
 
 UNITS = {
     plans.START: ("start", "vm"),
@@ -26,6 +29,9 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     """The marks that are this command's to take away."""
     if action.verb == plans.ASK:
         ask(call, place, load_vm(place.config, action.vm))
+    elif action.verb == plans.WAIT:
+        if call.write(place.run, f"pending/{action.vm}", action.reason):
+            call.talk(f"{action.vm}: {action.reason}")
     elif action.verb == plans.RELEASE:
         call.remove(place.run, f"claim/{action.vm}")
     elif action.verb == plans.CLEAR:
@@ -76,6 +82,23 @@ def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
             call.talk(f"{action.verb} {action.vm}: {error}")
 
 
+def note_starts(call: Call, place: Place, actions: list[Action], guests: list[Guest]) -> None:
+    """Since when each VM starts here, and whether others wait for that: who starts next is decided from it."""
+    starts = {action.vm for action in actions if action.verb == plans.START}
+    old = {guest.name for guest in guests if guest.running} | starts
+    with suppress(OSError):
+        for name in place.run.names("begun"):
+            if name not in old:
+                call.remove(place.run, f"begun/{name}")
+        for guest in guests:
+            if guest.name in starts and guest.begun is None:
+                call.write(place.run, f"begun/{guest.name}", f"{boottime():.3f}")
+        if any(action.reason == TURN for action in actions):
+            call.write(place.run, "turn", "")
+        else:
+            call.remove(place.run, "turn")
+
+
 def jobs(actions: list[Action]) -> dict[str, list[str]]:
     """One systemctl call a verb; stops first, so that what gives up is not kept waiting."""
     out: dict[str, list[str]] = {"stop": [], "start": []}
@@ -92,7 +115,8 @@ def tell(call: Call, place: Place, summary: str, actions: list[Action]) -> None:
         if call.dry or not place.run.write("plan", summary):
             return
     for action in actions:
-        call.talk(f"{action.verb} {action.vm}: {action.reason}")
+        if action.verb != plans.WAIT:  # said once, and not again with every other VM's start
+            call.talk(f"{action.verb} {action.vm}: {action.reason}")
 
 
 def work(call: Call) -> int:
@@ -104,7 +128,8 @@ def work(call: Call) -> int:
         node = node_facts(place)
         decision = decide(node)
         facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
-        actions = plan(decision, node, facts, patience=2 * place.config.deadtime)
+        guests = [guest(place, vm, fact.me.running) for vm, fact in zip(vms, facts, strict=True)]
+        actions = in_turn(plan(decision, node, facts, 2 * place.config.deadtime), guests, room(place))
         queue = jobs(actions)
         if decision.fence:
             queue["start"].append("kc-fence.service")
@@ -112,6 +137,7 @@ def work(call: Call) -> int:
         summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"
         tell(call, place, summary, actions)
         keep_all_books(call, place, actions)
+        note_starts(call, place, actions, guests)
     call.answer(decision=decision.word, actions=summary)
     if mistakes:
         raise Failure(Exit.CONFIG, "\n".join(mistakes))

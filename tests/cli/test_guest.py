@@ -33,6 +33,13 @@ def folder(node: FakeNode) -> Path:
     return path
 
 
+def as_user(node: FakeNode, vm: Vm, disk: Path) -> list[str]:
+    """QEMU's command line, for whoever runs the tests and on whatever file system."""
+    command = qemu.command(vm, str(node.run), [str(disk)])
+    return [word.replace("cache.direct=on", "cache.direct=off").replace("aio=native", "aio=threads")
+            for word in command[command.index("--") + 1 :]]
+
+
 @pytest.fixture
 def guest(node: FakeNode) -> Iterator[FakeNode]:
     """node1 with web1 in a QEMU; its disk says D."""
@@ -40,12 +47,9 @@ def guest(node: FakeNode) -> Iterator[FakeNode]:
         pytest.skip("no QEMU")
     disk = node.base / "disk"
     disk.write_bytes(iso.sector("D").ljust(1 << 20, b"\0"))
-    command = qemu.command(VM, str(node.run), [str(disk)])
-    command = [word.replace("cache.direct=on", "cache.direct=off").replace("aio=native", "aio=threads")
-               for word in command[command.index("--") + 1 :]]
     folder(node)
     node.facts({"local/running/web1": ""})
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(as_user(node, VM, disk), stdin=subprocess.DEVNULL)
     try:
         wait(lambda: node.call("kc-monitor", "web1", "qmp", "query-status").returncode == 0, PATIENCE, "QEMU answers")
         yield node
@@ -326,3 +330,15 @@ def test_two_drives_unless_ide_disks_need_their_ports() -> None:
     both = ["ide-cd,bus=ide.5,id=cd0", "ide-cd,bus=ide.4,id=cd1"]
     assert drives("scsi", 6) == drives("ide", 4) == both
     assert (drives("ide", 5), drives("ide", 6)) == (both[:1], [])
+
+
+def test_a_panic_counts_as_a_crash(node: FakeNode) -> None:
+    """By default QEMU ends with 0 when its guest panics, and systemd would not start it again."""
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("no QEMU")
+    folder(node)
+    disk = node.base / "disk"
+    code = b"\xba\x05\x05\xb0\x01\xee\xf4\xeb\xfd"                 # mov dx,505; mov al,1; out dx,al; hlt; again
+    disk.write_bytes((code.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    command = as_user(node, VM._replace(watchdog="yes"), disk)
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == 1

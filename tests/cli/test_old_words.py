@@ -102,3 +102,4 @@ def test_marks_of_a_guest_that_was_started_on_the_peer(node: FakeNode) -> None:
     node.facts({"local/off/web1": "", "local/failed/web1": "", "peer/local/running/web1": ""})
     node.call("kc-failover")
     assert not (node.run / "local/off/web1").exists() and not (node.run / "local/failed/web1").exists()
+    assert node.called() == ["systemctl --no-block reset-failed kc-vm@web1.service"]

@@ -387,8 +387,18 @@ def test_disk_kinds(node: FakeNode, disk: str, device: str) -> None:
                          f"chown _kisscluster-vm {node.base}/by-res/web1/0"]
     assert "--reuid=_kisscluster-vm" in lines[-1]
     assert device in lines[-1] and "base=localtime" in lines[-1]
-    assert lines[-1].endswith("-device 'usb-ehci,id=a b'")
+    assert lines[-1].endswith("-device pvpanic -action panic=exit-failure -device 'usb-ehci,id=a b'")
     assert node.called() == []
+
+
+def test_watchdog_comes_after_the_network_cards(node: FakeNode) -> None:
+    file = node.etc / "vm/web1.conf"
+    file.write_text(file.read_text() + "watchdog = yes\n")
+    line = node.call("kc-vm-start", "--direct", "--dry-run", "web1").stdout.splitlines()[-1]
+    assert line.endswith("romfile= -device pvpanic -action panic=exit-failure -device i6300esb -action watchdog=reset")
+    file.write_text(file.read_text().replace("yes", "perhaps"))
+    done = node.call("kc-vm-start", "--direct", "web1")
+    assert done.returncode == 78 and "key watchdog, value 'perhaps': expected no or yes" in done.stderr
 
 
 def test_vm_start_direct_without_a_disk(node: FakeNode) -> None:

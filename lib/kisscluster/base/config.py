@@ -25,6 +25,8 @@ CLUSTER = {
     "settle": ("float(0, 3600, default=30)", "seconds from 0 to 3600"),
     "failback": ("option('migrate', 'restart', 'manual', default='migrate')", "migrate, restart or manual"),
     "failback_after": ("float(0, 86400, default=600)", "seconds from 0 to 86400"),
+    "reserve": ("integer(0, 16777216, default=256)", "MiB, from 0 on"),
+    "pause": ("float(0, 3600, default=0)", "seconds from 0 to 3600"),
 }
 NODE = {
     "production": ("address", "an IPv4 address on the production LAN"),
@@ -44,6 +46,7 @@ VM = {
     "vnc": ("string(default='')", "a display address such as 127.0.0.1:1, or nothing"),
     "clock": ("option('utc', 'localtime', default='utc')", "utc or localtime"),
     "extra": ("string(default='')", "QEMU arguments as typed in a shell (quote them where they have commas)"),
+    "watchdog": ("option('no', 'yes', default='no')", "no or yes"),
 }
 
 
@@ -55,7 +58,7 @@ class Node(NamedTuple):
 
 
 class Config(NamedTuple):
-    """kisscluster.conf; all times in seconds."""
+    """kisscluster.conf; all times in seconds, reserve in MiB."""
 
     file: str
     cluster: str
@@ -69,6 +72,8 @@ class Config(NamedTuple):
     nodes: tuple[Node, Node]
     me: Node
     peer: Node
+    reserve: int = 256
+    pause: float = 0.0
 
     @property
     def second(self) -> bool:
@@ -100,6 +105,7 @@ class Vm(NamedTuple):
     vnc: str
     clock: str
     extra: str
+    watchdog: str = "no"
 
 
 class Unread(NamedTuple):

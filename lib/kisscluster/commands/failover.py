@@ -4,14 +4,17 @@ from contextlib import suppress
 
 from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call, start
+from kisscluster.base.clock import boottime
 from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import ask, place_of, status_of
 from kisscluster.decide import plan as plans
+from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
+from kisscluster.see.room import guest, room
 
 UNITS = {
     plans.START: ("start", "vm"),
@@ -26,6 +29,9 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     """The marks that are this command's to take away."""
     if action.verb == plans.ASK:
         ask(call, place, load_vm(place.config, action.vm))
+    elif action.verb == plans.WAIT:
+        if call.write(place.run, f"pending/{action.vm}", action.reason):
+            call.talk(f"{action.vm}: {action.reason}")
     elif action.verb == plans.RELEASE:
         call.remove(place.run, f"claim/{action.vm}")
     elif action.verb == plans.CLEAR:
@@ -39,8 +45,7 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     elif action.verb == plans.ENDED:
         tidy(call, place, action.vm)
     elif action.verb == plans.STARTED:
-        for mark in ("failed", "off"):
-            call.remove(place.run, f"local/{mark}/{action.vm}")
+        forget(call, place, action.vm)
     elif action.verb == plans.MENDED:
         call.remove(place.state, f"split-brain/{action.vm}")
 
@@ -61,6 +66,13 @@ def tidy(call: Call, place: Place, name: str) -> None:
             call.remove(place.run, f"local/running/{name}")
 
 
+def forget(call: Call, place: Place, name: str) -> None:
+    """How it ended here is over: when the peer dies next, systemd must not refuse it for what failed before."""
+    call.remove(place.run, f"local/off/{name}")
+    if call.remove(place.run, f"local/failed/{name}"):
+        enqueue(call.doer, "reset-failed", [unit("vm", name)])
+
+
 def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
     """One mark that cannot be written (/run full, /var read-only, its lock held) keeps no other VM waiting."""
     for action in actions:
@@ -68,6 +80,23 @@ def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
             keep_books(call, place, action)
         except (OSError, Failure) as error:
             call.talk(f"{action.verb} {action.vm}: {error}")
+
+
+def note_starts(call: Call, place: Place, actions: list[Action], guests: list[Guest]) -> None:
+    """Since when each VM starts here, and whether others wait for that: who starts next is decided from it."""
+    starts = {action.vm for action in actions if action.verb == plans.START}
+    old = {guest.name for guest in guests if guest.running} | starts
+    with suppress(OSError):
+        for name in place.run.names("begun"):
+            if name not in old:
+                call.remove(place.run, f"begun/{name}")
+        for guest in guests:
+            if guest.name in starts and guest.begun is None:
+                call.write(place.run, f"begun/{guest.name}", f"{boottime():.3f}")
+        if any(action.reason == TURN for action in actions):
+            call.write(place.run, "turn", "")
+        else:
+            call.remove(place.run, "turn")
 
 
 def jobs(actions: list[Action]) -> dict[str, list[str]]:
@@ -86,7 +115,8 @@ def tell(call: Call, place: Place, summary: str, actions: list[Action]) -> None:
         if call.dry or not place.run.write("plan", summary):
             return
     for action in actions:
-        call.talk(f"{action.verb} {action.vm}: {action.reason}")
+        if action.verb != plans.WAIT:  # said once, and not again with every other VM's start
+            call.talk(f"{action.verb} {action.vm}: {action.reason}")
 
 
 def work(call: Call) -> int:
@@ -98,7 +128,8 @@ def work(call: Call) -> int:
         node = node_facts(place)
         decision = decide(node)
         facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
-        actions = plan(decision, node, facts, patience=2 * place.config.deadtime)
+        guests = [guest(place, vm, fact.me.running) for vm, fact in zip(vms, facts, strict=True)]
+        actions = in_turn(plan(decision, node, facts, 2 * place.config.deadtime), guests, room(place))
         queue = jobs(actions)
         if decision.fence:
             queue["start"].append("kc-fence.service")
@@ -106,6 +137,7 @@ def work(call: Call) -> int:
         summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"
         tell(call, place, summary, actions)
         keep_all_books(call, place, actions)
+        note_starts(call, place, actions, guests)
     call.answer(decision=decision.word, actions=summary)
     if mistakes:
         raise Failure(Exit.CONFIG, "\n".join(mistakes))

@@ -9,11 +9,12 @@ from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm, load_vms
 from kisscluster.base.exits import Exit
 from kisscluster.commands.common import place_of
-from kisscluster.decide import wrong
+from kisscluster.decide import order, wrong
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.quorum import Decision, decide
 from kisscluster.decide.wrong import Wrong
 from kisscluster.see.files import Place, node_facts, vm_facts
+from kisscluster.see.room import guest, room
 
 Facts = dict[str, Any]
 
@@ -45,12 +46,15 @@ def gather(call: Call, place: Place) -> Facts:
     node = node_facts(place)
     decision = decide(node)
     wrongs = wrong.pair(node, decision) + [Wrong("configuration", line) for line in mistakes]
-    rows = []
+    rows, guests = [], []
     for conf in vms:
         facts = vm_facts(place, conf.name, conf.node)
+        guests += [] if facts.stopped else [guest(place, conf, facts.me.running)]
         found = wrong.machine(node, facts, place.run.read(f"pending/{conf.name}") or "")
         rows.append(vm_row(place, node, conf, facts, found))
         wrongs += found
+    # a standing fact of the configuration: told, but nothing that has gone wrong
+    warnings = [Wrong("pair", text) for text in [order.too_small(guests, room(place))] if text]
     return {
         "cluster": place.config.cluster,
         "node": place.config.me.name,
@@ -63,7 +67,7 @@ def gather(call: Call, place: Place) -> Facts:
         "peer_alive": node.alive,
         "peer_dead": node.dead,
         "vms": rows,
-        "problems": [item._asdict() for item in wrongs],
+        "problems": [item._asdict() for item in wrongs + warnings],
     }
 
 

@@ -35,6 +35,8 @@ def direct(call: Call, vm: Vm) -> int:
         raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res()}/{vm.name}: no volume: its DRBD resource is not up here")
     if go:
         call.run.write(f"local/running/{vm.name}", "")
+        if call.run.has("turn"):
+            call.wake("failover")
         os.execvpe(command[0], command, environment())
     return Exit.OK
 

@@ -11,13 +11,13 @@ from kisscluster.decide.rules import belongs_here, may_give_up
 
 START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
 ASK, RELEASE, CLEAR, AHEAD, LEVEL = "ask", "release", "clear", "ahead", "level"
-MENDED, ENDED, STARTED = "mended", "ended", "started"
+MENDED, ENDED, STARTED, WAIT = "mended", "ended", "started", "wait"
 
 
 class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
-    start, stop, demote, outdate, adjust: a unit's job. ask: say what the VM waits for. ahead: set the mark.
+    start, stop, demote, outdate, adjust: a unit's job. ask, wait: say what the VM waits for. ahead: set the mark.
     release, clear, level, mended, ended, started: drop claim, pending, ahead, split-brain, running, failed and off.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.promote import may_promote
 from kisscluster.decide.quorum import Decision
 from kisscluster.decide.rules import may_go_alone, only_by_failure
 from kisscluster.decide.words import BAD
@@ -83,7 +84,7 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
             return Wrong(vm.name, f"not running: its QEMU failed again and again{there}", command)
         if copy.off and (node.alive or not there):
             return Wrong(vm.name, f"not running: the guest switched itself off{there}", f"kc-vm-start {vm.name}")
-    if drbd is not None and not drbd.connected and not vm.primary and _alone(node):
+    if drbd is not None and not drbd.connected and not vm.primary and _alone(node) and not may_promote(node, vm):
         text = f"not running: {pending or 'not connected'}; the copy here is {drbd.disk} and may be stale: "
         return _waits_for_a_human(node, vm, text)
     if drbd is not None and drbd.peer_disk in BAD and vm.peer.ahead and only_by_failure(vm):

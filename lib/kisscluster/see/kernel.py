@@ -1,4 +1,4 @@
-"""/proc/drbd and the names under /dev/drbd/by-res: what the kernel says of each VM's disks (FACTS 1.3)."""
+"""What the kernel says: /proc/drbd and the names under /dev/drbd/by-res (FACTS 1.3), memory, processors."""
 
 import os
 import re
@@ -69,3 +69,18 @@ def volumes(name: str) -> list[str]:
     except OSError:
         return []
     return [f"{by_res()}/{name}/{volume}" for volume in found]
+
+
+def memory() -> int:
+    """MiB of this machine; 0 where that cannot be told."""
+    try:
+        with open(os.environ.get("KC_MEMINFO", "/proc/meminfo"), encoding="ascii", errors="replace") as stream:
+            match = re.match(r"MemTotal: *(\d+) kB", stream.readline())
+    except OSError:
+        return 0
+    return int(match[1]) // 1024 if match else 0
+
+
+def processors() -> int:
+    """How many of them this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -35,6 +35,7 @@ class Machine:
         self.clock = world.clock
         self.peer = NODES[1 - NODES.index(name)]
         self.step = 0.0  # what somebody set the wall clock forward by
+        self.memory = 1024  # MiB
         self.resets = 0
         self.looks = 0
         self.var = Memory("/var/lib/kisscluster", self.wall, self.clock.sleep, self._var_changed)
@@ -107,6 +108,11 @@ class Machine:
         """No two looks at a clock see the same time."""
         self.looks += 1
         return self.clock.now + self.looks * 1e-9
+
+    @property
+    def now(self) -> float:
+        """A look that no other look has to come before or after."""
+        return self.clock.now
 
     def wall(self) -> float:
         return self.clock.now + self.step

@@ -34,7 +34,7 @@ from kisscluster.commands import (
     vm_stop,
 )
 from kisscluster.decide.words import Drbd
-from kisscluster.see import beat, daemon, files, kernel
+from kisscluster.see import beat, daemon, files, kernel, room
 from tests.scenario.sim.clock import Task
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ PROGRAMS: dict[str, Callable[[], int]] = {
     "kc-quorum": quorum.main, "kc-standby": switch.standby, "kc-maintenance": switch.maintenance,
     "kc-vm-start": vm_start.main, "kc-vm-stop": vm_stop.main, "kc-status": status.main,
 }
+
+
+PROCESSORS = 2
 
 
 class Bug(AssertionError):
@@ -228,19 +231,21 @@ def tell(_: object, name: str, command: str) -> None:
 
 
 MODULES = (adjust, common, demote, failover, fence, fence_peer, outdate, promote, quorum, status, switch, vm_start,
-           vm_stop, files, daemon, beat)
+           vm_stop, files, daemon, beat, room)
 DOORS: dict[str, Any] = {
     "start": start, "time": Time, "syslog": Syslog, "load": load, "load_vm": load_vm, "load_vms": load_vms,
     "reset": reset, "boottime": Time.monotonic, "digest": lambda config: "same",
     "notify": lambda message: None,
 }
+ONLY_START: dict[str, Any] = {"boottime": lambda: here().now}  # a mark of its own, that no other look can meet
 ONLY_STOP = {"Process": Process, "tell": tell, "os": Environment}
 
 
 def open_curtain() -> None:
     """Put the doors in; for the life of this process."""
     for module in MODULES:
-        for name, door in {**DOORS, **(ONLY_STOP if module is vm_stop else {})}.items():
+        special = ONLY_STOP if module is vm_stop else ONLY_START if module in (failover, room) else {}
+        for name, door in {**DOORS, **special}.items():
             if name in vars(module):
                 setattr(module, name, door)
-    kernel.read = read_kernel
+    kernel.read, kernel.memory, kernel.processors = read_kernel, lambda: here().memory, lambda: PROCESSORS

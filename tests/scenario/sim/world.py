@@ -263,10 +263,10 @@ def config(me: str, settings: dict[str, str], fences: dict[str, str]) -> Config:
     mine, peers = (first, second) if me == NODES[0] else (second, first)
     return Config("/etc/kisscluster/kisscluster.conf", "lab", SWITCH, 5324, numbers["interval"], numbers["deadtime"],
                   numbers["settle"], settings.get("failback", "migrate"), numbers["failback_after"], (first, second),
-                  mine, peers)
+                  mine, peers, int(settings.get("reserve", 256)), float(settings.get("pause", 0)))
 
 
 def definition(name: str, settings: dict[str, str]) -> Vm:
     """vm/NAME.conf."""
-    return Vm(name, HOMES[name], 32, 1, ("br0",), ("02:00:00:00:00:01",), int(settings.get("order", 50)),
-              float(settings.get("stop_timeout", 120)), "ide", "tcg", "", "utc", "")
+    return Vm(name, HOMES[name], int(settings.get("memory", 32)), 1, ("br0",), ("02:00:00:00:00:01",),
+              int(settings.get("order", 50)), float(settings.get("stop_timeout", 120)), "ide", "tcg", "", "utc", "")

@@ -18,7 +18,7 @@ from tests.lab.container import ContainerPair
 from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH
 
 # what the role installs beside the packages of every node; a laboratory's node has no way to any package source
-PACKAGES = "ansible-core bash-completion git lvm2 openssh-client openssh-server python3-apt qemu-utils".split()
+PACKAGES = "ansible-core bash-completion git ifupdown lvm2 openssh-client openssh-server python3-apt qemu-utils".split()
 # what a container cannot: it has the kernel of its host, and its networks are made for it
 ELSEWHERE = {f"kisscluster_manage_{part}": False for part in ("kernel", "lvm", "time")}
 ON_NODE = "/usr/share/ansible/collections/ansible_collections/kisscluster/pair"
@@ -125,6 +125,34 @@ def test_changed_setting_is_told_by_a_dry_run_and_taken_by_a_run(site: Site) -> 
     assert site.pair.run("node1", "systemctl show -P MainPID kc-heartbeat.service").stdout != heart
     site.play(kisscluster_settle=9999, expect=2)
     assert "settle   = 4" in site.pair.read("node1", "/etc/kisscluster/kisscluster.conf")
+
+
+# Where the addresses lie on a bare machine: on the interface itself, made by hand
+BARE = """
+ip link delete br0 2>/dev/null
+systemctl disable --now systemd-networkd.socket systemd-networkd; systemctl unmask systemd-networkd
+for link in prod stor; do ip address flush dev $link; ip link set $link up; done
+ip address add {production}/24 dev prod; ip address add {storage}/24 dev stor
+"""
+LINKS = {"kisscluster_production_interface": "prod", "kisscluster_storage_interface": "stor"}
+
+
+@pytest.mark.parametrize("manager", ["networkd", "ifupdown"])
+def test_networks_move_to_bridge_and_vlan_under_the_connection(site: Site, manager: str) -> None:
+    pair, vlan = site.pair, {"kisscluster_bridges": [{"name": "br20", "vlan": 20}]}
+    for node in NODES:
+        pair.run(node, BARE.format(production=PRODUCTION[node], storage=STORAGE[node]))
+    site.play(kisscluster_network=manager, **LINKS, **vlan)
+    for node, peer in (NODES, NODES[::-1]):
+        assert PRODUCTION[node] in pair.run(node, "ip -br address show br0").stdout
+        assert "master br20" in pair.run(node, "ip link show prod.20").stdout
+        assert pair.run(node, f"ping -q -c 1 -W 2 {STORAGE[peer]} && ping -q -c 1 -W 2 {PRODUCTION[peer]}")
+    pair.cable("node1", "storage", False)
+    pair.wait(lambda: "NO-CARRIER" in pair.run("node1", "ip link show stor").stdout, 5, "the cable is out")
+    said = site.play(kisscluster_network=manager, **LINKS, **vlan)
+    assert changed(said) == [0, 0], said
+    assert STORAGE["node1"] in pair.run("node1", "ip address show stor").stdout
+    pair.cable("node1", "storage", True)
 
 
 FILE = "/var/tmp/disk"

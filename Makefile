@@ -5,6 +5,9 @@ PYTEST  = $(PYTHON) -m pytest
 VENV    = build/venv
 RUFF    = 0.12.7
 MYPY    = 1.17.1
+# those of Debian 13
+ANSIBLE = 2.19.4
+ANSIBLE_LINT = 25.2.1
 SUDO    = $(if $(filter 0,$(shell id -u)),,sudo)
 DEB_DIR = build/deb
 DEPS    = build/deps.stamp
@@ -16,7 +19,7 @@ faults   = tests/container/test_pair.py tests/container/test_lab.py
 others   = tests/net $(filter-out $(faults) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
 worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py
-sources  = Makefile README.md bin completions debian docs etc lib man setup.py systemd
+sources  = Makefile README.md ansible bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export PYTHONDONTWRITEBYTECODE = 1
@@ -27,12 +30,13 @@ SECONDS  = 600
 
 .PHONY: mutants worlds daily deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
-# Debian has no ruff, and its mypy is too old for us
+# Debian has no ruff, its mypy is too old for us, and the ansible-core of Debian 13 is tested beside the installed one
 deps:
 	$(SUDO) apt-get update --quiet
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(packages)
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check ruff==$(RUFF) mypy==$(MYPY) \
+		ansible-core==$(ANSIBLE) ansible-lint==$(ANSIBLE_LINT)
 
 # what a target needs is installed once, and again when the list grows
 $(DEPS): tests/packages

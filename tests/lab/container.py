@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.lab import build, container_root, isolate, pair, setup
@@ -28,13 +28,16 @@ DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 
 
 class ContainerPair:
-    """A Pair whose nodes are containers. Without a deb the nodes have no KISScluster: the laboratory alone."""
+    """A Pair whose nodes are containers. Without a deb the nodes have no KISScluster: the laboratory alone.
 
-    def __init__(self, deb: Path | None) -> None:
+    more: further Debian packages in both nodes.
+    """
+
+    def __init__(self, deb: Path | None, more: Sequence[str] = ()) -> None:
         isolate.enter()
         container_root.check_host()
         container_root.sweep()
-        lowers = container_root.layers(deb)
+        lowers = container_root.layers(deb, more)
         number = next(_numbers)
         self.base = build.lab_dir() / f"run-{os.getpid()}-{number}"
         self.base.mkdir(exist_ok=True)

@@ -1,0 +1,189 @@
+"""The installation by Ansible: two machines without KISScluster become a pair; what cannot work is refused first."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.lab import build, package
+from tests.lab.container import ContainerPair
+from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH
+
+# what the role installs beside the packages of every node; a laboratory's node has no way to any package source
+PACKAGES = "ansible-core bash-completion git ifupdown lvm2 openssh-client openssh-server python3-apt qemu-utils".split()
+# what a container cannot: it has the kernel of its host, and its networks are made for it
+ELSEWHERE = {f"kisscluster_manage_{part}": False for part in ("kernel", "lvm", "time")}
+ON_NODE = "/usr/share/ansible/collections/ansible_collections/kisscluster/pair"
+COLLECTION = "ansible_collections/kisscluster/pair"
+
+
+class Site:
+    """Two bare nodes, and a third machine with Ansible, which sits at the switch."""
+
+    def __init__(self, top: Path) -> None:
+        self.pair = ContainerPair(None, PACKAGES)
+        self.top = top
+        self.key = top / "key"
+        (top / "ansible.cfg").write_text("")
+        shutil.copytree(build.CHECKOUT / "ansible", top / COLLECTION)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
+        for node in NODES:
+            self.pair.write(node, "/root/.ssh/authorized_keys", self.key.with_suffix(".pub").read_text(), 0o600)
+            # the package lists are as new as they must be
+            self.pair.run(node, "install -d /var/lib/apt/periodic && touch /var/lib/apt/periodic/update-success-stamp")
+        (top / "pair.json").write_text(json.dumps(inventory(str(package.deb()))))
+
+    def play(self, *options: str, variables: Mapping[str, object] | None = None, expect: int = 0) -> str:
+        """What ansible-playbook prints; every process of it ends with it."""
+        extra = ["-e", json.dumps(variables)] if variables else []
+        command = self.pair.net.enter(
+            "unshare", "--pid", "--fork", "--kill-child", "/usr/bin/ansible-playbook",
+            "-i", str(self.top / "pair.json"), "kisscluster.pair.install", *options, *extra)
+        environment = {
+            **os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.top), "ANSIBLE_HOME": str(self.top / "home"),
+            "ANSIBLE_CONFIG": str(self.top / "ansible.cfg"), "ANSIBLE_PRIVATE_KEY_FILE": str(self.key),
+            "ANSIBLE_HOST_KEY_CHECKING": "0", "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": "",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.top), "HOME": str(self.top)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        print(done.stdout, done.stderr, file=sys.stderr)
+        assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-2000:]
+        return done.stdout
+
+
+def inventory(deb: str, **connections: str) -> dict[str, object]:
+    """Both nodes; connections: how Ansible reaches a node, if not by ssh."""
+    hosts = {node: {"ansible_host": PRODUCTION[node], "ansible_connection": connections.get(node, "ssh"),
+                    "ansible_python_interpreter": "/usr/bin/python3", "ansible_user": "root",
+                    "kisscluster_production": PRODUCTION[node], "kisscluster_storage": STORAGE[node]} for node in NODES}
+    settings = {"kisscluster_cluster": "lab", "kisscluster_ping": SWITCH, "kisscluster_deb": deb,
+                "kisscluster_network": "leave", "kisscluster_accel": "tcg", "kisscluster_settle": 3}
+    return {"kisscluster": {"hosts": hosts, "vars": {**settings, **ELSEWHERE}}}
+
+
+def recap(said: str) -> dict[str, dict[str, int]]:
+    """The numbers at the end of a run."""
+    rows = re.findall(r"^(node\d) +: (.*)$", said, re.M)
+    return {node: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", row)} for node, row in rows}
+
+
+def changed(said: str) -> list[int]:
+    """How much was changed on each node; nothing failed."""
+    found = recap(said)
+    assert set(found) == set(NODES) and not any(row["failed"] + row["unreachable"] for row in found.values())
+    return [found[node]["changed"] for node in NODES]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    new = Site(tmp_path_factory.mktemp("ansible"))
+    yield new
+    new.pair.close()
+
+
+def test_dry_run_on_bare_machines_changes_nothing(site: Site) -> None:
+    listing = "find /etc /root /usr -type f ! -path '*/.ansible/*' -exec ls -ld {} + | cksum"
+    before = [site.pair.run(node, listing).stdout for node in NODES]
+    assert min(changed(site.play("--check", "--diff"))) > 5
+    assert [site.pair.run(node, listing).stdout for node in NODES] == before
+
+
+def test_from_bare_machines_to_a_running_pair(site: Site) -> None:
+    said = site.play("--diff")
+    pair = site.pair
+    for node in NODES:
+        assert pair.run(node, "systemctl is-enabled kisscluster.target").stdout == "enabled\n"
+        assert pair.run(node, "systemctl is-enabled drbd.service", check=False).stdout != "enabled\n"
+    secrets = {pair.read(node, "/etc/kisscluster/secret") for node in NODES}
+    assert len(secrets) == 1 and secrets.pop().strip() not in said
+    pair.wait(lambda: all(pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES), 20, "well")
+    for node, peer in (NODES, NODES[::-1]):
+        assert pair.run(node, f"ssh -o BatchMode=yes {peer} hostname").stdout == f"{peer}\n"
+
+
+def test_again_from_a_node_changes_nothing(site: Site) -> None:
+    """With the ansible-core of the node's Debian, and the collection where the package put it."""
+    site.pair.write("node1", "/root/pair.json", json.dumps(inventory("/var/cache/kisscluster.deb", node1="local")))
+    heart = site.pair.run("node1", "systemctl show -P MainPID kc-heartbeat.service").stdout
+    said = site.pair.run("node1", "ansible-playbook -i /root/pair.json kisscluster.pair.install", timeout=200).stdout
+    assert changed(said) == [0, 0], said
+    assert site.pair.run("node1", "systemctl show -P MainPID kc-heartbeat.service").stdout == heart
+
+
+def test_changed_setting_is_told_by_a_dry_run_and_taken_by_a_run(site: Site) -> None:
+    said = site.play("--check", "--diff", variables={"kisscluster_settle": 4})
+    assert "+settle   = 4" in said and "settle   = 3" in site.pair.read("node1", "/etc/kisscluster/kisscluster.conf")
+    heart = site.pair.run("node1", "systemctl show -P MainPID kc-heartbeat.service").stdout
+    site.play(variables={"kisscluster_settle": 4})
+    assert site.pair.run("node1", "systemctl show -P MainPID kc-heartbeat.service").stdout != heart
+    site.play(variables={"kisscluster_settle": 9999}, expect=2)
+    assert "settle   = 4" in site.pair.read("node1", "/etc/kisscluster/kisscluster.conf")
+
+
+# Where the addresses lie on a bare machine: on the interface itself, made by hand
+BARE = """
+ip link delete br0 2>/dev/null
+systemctl disable --now systemd-networkd.socket systemd-networkd; systemctl unmask systemd-networkd
+for link in prod stor; do ip address flush dev $link; ip link set $link up; done
+ip address add {production}/24 dev prod; ip address add {storage}/24 dev stor
+"""
+NETWORKS: dict[str, object] = {
+    "kisscluster_production_interface": "prod", "kisscluster_storage_interface": "stor",
+    "kisscluster_bridges": [{"name": "br20", "vlan": 20}]}
+
+
+@pytest.mark.parametrize("manager", ["networkd", "ifupdown"])
+def test_networks_move_to_bridge_and_vlan_under_the_connection(site: Site, manager: str) -> None:
+    pair, variables = site.pair, {**NETWORKS, "kisscluster_network": manager}
+    for node in NODES:
+        pair.run(node, BARE.format(production=PRODUCTION[node], storage=STORAGE[node]))
+    site.play(variables=variables)
+    for node, peer in (NODES, NODES[::-1]):
+        assert PRODUCTION[node] in pair.run(node, "ip -br address show br0").stdout
+        assert "master br20" in pair.run(node, "ip link show prod.20").stdout
+        assert pair.run(node, f"ping -q -c 1 -W 2 {STORAGE[peer]} && ping -q -c 1 -W 2 {PRODUCTION[peer]}")
+    pair.cable("node1", "storage", False)
+    pair.wait(lambda: "NO-CARRIER" in pair.run("node1", "ip link show stor").stdout, 5, "the cable is out")
+    said = site.play(variables=variables)
+    assert changed(said) == [0, 0], said
+    assert STORAGE["node1"] in pair.run("node1", "ip address show stor").stdout
+    pair.cable("node1", "storage", True)
+
+
+FILE = "/var/tmp/disk"
+OTHERS = "10.0.0.{{ 7 + groups['kisscluster'].index(inventory_hostname) }}"
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "nothing answers": ({"kisscluster_ping": "192.0.2.99"}, "does not answer a ping"),
+    "other machine": ({"kisscluster_storage": OTHERS}, "Is node1 the machine you mean?"),
+    "no virtualisation": ({"kisscluster_accel": "kvm"}, "no hardware virtualisation"),
+    "full disk": ({"kisscluster_manage_lvm": True, "kisscluster_disks": [FILE]}, f"{FILE} has swap"),
+    "no DRBD": ({"kisscluster_manage_kernel": True}, "DRBD 8.4 is needed"),
+    "clocks": ({"kisscluster_clock_tolerance": -1}, "seconds apart"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_before_anything_is_changed(site: Site, name: str) -> None:
+    variables, why = REFUSED[name]
+    if name == "no virtualisation" and re.search(r"\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text()):
+        pytest.skip("this machine has it")
+    for node in NODES:
+        site.pair.run(node, f"truncate -s 1M {FILE} && mkswap {FILE}")
+    refused(site.play(variables=variables, expect=2), why)
+
+
+def test_one_node_alone_is_refused(site: Site) -> None:
+    refused(site.play("--limit", "node1", expect=2), "exactly two hosts")
+
+
+def refused(said: str, why: str) -> None:
+    """It said so, and did nothing."""
+    assert why in " ".join(said.split())
+    assert max(row["changed"] for row in recap(said).values()) == 0

@@ -48,6 +48,22 @@ def run(argv: Sequence[str], timeout: float, given: str = "") -> Ended:
         return Ended(status, _said(stdout), _said(stderr))
 
 
+def show(argv: Sequence[str], timeout: float, quiet: bool = False) -> int:
+    """Run a program whose talk a person waits for: all of it goes to stderr. Its exit status, as Ended has it."""
+    import subprocess
+
+    out = subprocess.DEVNULL if quiet else 2
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=timeout, env=environment(), check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 124
+    except OSError:
+        return 127
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
+
+
 def _memory(name: str) -> TextIO:
     """A file in memory instead of a pipe, which ends only when the last grandchild that has it open does."""
     return open(os.memfd_create(name), "w+", encoding="utf-8", errors="replace")

@@ -155,6 +155,10 @@ async def _new_current_uuid(daemon: Daemon, name: str, _options: Sequence[str]) 
     _up(daemon, name).skip_sync()
 
 
+async def _resize(daemon: Daemon, name: str, _options: Sequence[str]) -> None:
+    _up(daemon, name).resize()
+
+
 async def _get_gi(daemon: Daemon, name: str, _options: Sequence[str]) -> str:
     device = daemon.devices.get(name)
     meta = device.state.meta if device else load_meta(config.load(name).disk)
@@ -200,7 +204,7 @@ COMMANDS: dict[str, Command] = {
     "adjust": _adjust, "up": _bring_up, "down": _down, "primary": _primary, "secondary": _secondary,
     "outdate": _outdate, "disconnect": _disconnect, "connect": _connect, "role": _role, "cstate": _cstate,
     "dstate": _dstate, "net-options": _net_options, "resume-io": _resume_io, "create-md": _create_md,
-    "new-current-uuid": _new_current_uuid, "get-gi": _get_gi, "show-gi": _get_gi, "detach": _detach,
+    "new-current-uuid": _new_current_uuid, "resize": _resize, "get-gi": _get_gi, "show-gi": _get_gi, "detach": _detach,
     "attach": _attach,
     "status": _status, "wait-connect": _wait_connect, "invalidate": _invalidate,
 }

@@ -243,6 +243,9 @@ class Device:
     def _take_skip(self, message: Message, _data: bytes) -> None:
         self.settle(self.state.skip_sync(message["current"]))
 
+    def _take_resize(self, _message: Message, _data: bytes) -> None:
+        self.measure()
+
     def _take_net(self, message: Message, _data: bytes) -> None:
         self.allow_two_primaries(message["two_primaries"])
 
@@ -369,6 +372,19 @@ class Device:
         effects = self.state.skip_sync(identifier)
         self._send({"is": "skip", "current": identifier})
         self.settle(effects)
+
+    def resize(self) -> None:
+        """Take the size that both disks have by now [drbd_adm_resize]; the new part is not resynced."""
+        if self.state.conn is not Conn.CONNECTED:
+            raise Refused(10, "Failure: (130) Resize not allowed during resync.")
+        if Role.PRIMARY not in (self.state.role, self.state.peer_role):
+            raise Refused(10, "Failure: (131) Need one primary node to resize.")
+        self._send({"is": "resize"})
+        self.measure()
+
+    def measure(self) -> None:
+        """The disk below has grown."""
+        self.size = os.fstat(self.fd).st_size
 
     def attach(self) -> None:
         """The disk is back; a peer with good data brings it up to date."""

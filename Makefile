@@ -16,7 +16,8 @@ packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
-others   = tests/net $(filter-out $(faults) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
+books    = tests/container/test_ansible.py tests/container/test_vms.py
+others   = tests/net $(filter-out $(faults) $(books) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
 worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py
 sources  = Makefile README.md ansible bin completions debian docs etc lib man setup.py systemd
@@ -28,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 module   = PYTHONPATH=lib:. $(PYTHON) -m
 SECONDS  = 600
 
-.PHONY: mutants worlds daily deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
+.PHONY: mutants worlds daily playbooks deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, its mypy is too old for us, and the ansible-core of Debian 13 is tested beside the installed one
 deps:
@@ -60,7 +61,12 @@ check-quick:
 later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit $$status
 
 test: check
+	$(MAKE) --no-print-directory playbooks
 	$(MAKE) --no-print-directory daily
+
+# both playbooks on bare containers: some minutes
+playbooks: $(DEPS)
+	@MAKEFLAGS= $(PYTEST) $(books)
 
 # the scenarios that are marked so, in both real worlds: half an hour
 daily: $(DEPS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.scenario.language import NODES
+from tests.scenario.sim.tickets import Tickets
 
 if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
@@ -26,6 +27,7 @@ class Watch:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.tickets = Tickets(world)
         self.strict = False  # at the nominal pace only
         self.blind = 0.0
         self.idle: dict[str, float] = {}  # VM: since when it could run
@@ -44,6 +46,7 @@ class Watch:
             world.judge.excuse()
         if world.judge.excused:
             return
+        self.tickets.look()
         for node in NODES:
             late = world.wires.ports[node, "production"].delay > 1
             if not late and (world.wires.reaches_switch(node) or world.wires.both_ways("production")):

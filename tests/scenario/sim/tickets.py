@@ -1,0 +1,67 @@
+"""Who may go on without the other, by the commands' own code: what would break a promise if it were used now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kisscluster.commands.common import place_of
+from kisscluster.decide.rules import may_go_alone
+from kisscluster.see.files import node_facts, vm_facts
+from tests.scenario.language import NETWORKS, NODES
+
+if TYPE_CHECKING:
+    from tests.scenario.sim.stage import SimCall
+    from tests.scenario.sim.world import World
+
+GOOD = ("UpToDate", "Consistent")
+
+
+class Tickets:
+    """Never two for one guest, none for a stale copy; nobody takes its peer for dead because it is cut off itself."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.apart = 0.0  # when the nodes last could talk
+        self.switch = dict.fromkeys(NODES, 0.0)  # node: when it last reached the switch
+
+    def look(self) -> None:
+        world = self.world
+        if any(world.wires.both_ways(network) for network in NETWORKS):
+            self.apart = world.now
+        for node in NODES:
+            if world.wires.reaches_switch(node):
+                self.switch[node] = world.now
+        if world.mirrored():
+            return
+        held = {node: self._held(node) for node in NODES}
+        for vm, mirror in world.mirrors.items():
+            holders = [node for node in NODES if vm in held[node]]
+            marks = [machine.var.peek(f"ahead/{vm}") is not None for machine in world.machines.values()]
+            if len(holders) == 2 and not all(marks):
+                world.violated(f"both nodes may go on with {vm} alone")
+            for node in holders:
+                if not mirror.history.contains(mirror.sides[node].content, mirror.history.acknowledged):
+                    world.violated(f"{node} may go on with a copy of {vm} that is not the newest")
+
+    def _held(self, node: str) -> list[str]:
+        """The guests with which this node may go on alone now, if it is not off or standing still."""
+        machine = self.world.machines[node]
+        if not machine.on or machine.life.hung:
+            return []
+        found: list[str] = self.world.inside(node, lambda call: self._asked(node, call))
+        return found
+
+    def _asked(self, node: str, call: SimCall) -> list[str]:
+        place = place_of(call)
+        facts = node_facts(place)
+        if facts.dead and self._cut_off(node):
+            self.world.violated(f"{node} takes its peer for dead, and is cut off itself")
+        words = {vm: mirror.sides[node].word() for vm, mirror in self.world.mirrors.items()}
+        return [vm for vm, word in words.items() if word and not word.connected and word.disk in GOOD
+                and may_go_alone(facts, vm_facts(place, vm, self.world.home(vm)))]
+
+    def _cut_off(self, node: str) -> bool:
+        """Not by the peer's silence, which began no earlier; the peer is well, as far as anybody could know."""
+        peer = self.world.machines[self.world.machines[node].peer]
+        talks = peer.on and not peer.life.hung and peer.units.heartbeat and not peer.units.heartbeat.paused
+        return bool(talks) and self.switch[node] <= self.apart < self.world.now

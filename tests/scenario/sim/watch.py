@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.scenario.language import NODES
-from tests.scenario.sim.tickets import Tickets
+from tests.scenario.sim.tickets import GOOD, Tickets
 
 if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
@@ -99,7 +99,7 @@ class Watch:
             apart = machine.var.peek(f"ahead/{vm}") is not None and not (
                 peer.on and peer.var.peek(f"ahead/{vm}") is not None)
             home = decision == "all" or node == world.home(vm)
-            if newest and (word.even and home or not word.connected and apart and word.disk == "UpToDate"):
+            if newest and (word.even and home or not word.connected and apart and word.disk in GOOD):
                 return node
         return ""
 

@@ -101,6 +101,14 @@ def test_qemu_that_dies_is_restarted_then_left_down(quick: ContainerPair) -> Non
     quick.wait(since(quick, "web1", start, "node1"), 10, "a person starts it again")
 
 
+def test_a_person_may_start_it_as_often_as_wanted(quick: ContainerPair) -> None:
+    """The limit is for a QEMU that fails; what ended well is not counted."""
+    for _ in range(5):
+        start = time.monotonic()
+        quick.run("node1", "kc-vm-stop web1 && kc-vm-start web1", timeout=60)
+        quick.wait(since(quick, "web1", start + 1, "node1"), 10, "web1 runs again")
+
+
 def test_storm_of_changes_leaves_no_unit_failed(quick: ContainerPair) -> None:
     start = time.monotonic()
     flags = "/run/kisscluster/wake/failover /run/kisscluster/wake/quorum"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tests.cli.node import FakeNode
-from tests.lab import package, setup
+from tests.lab import container_root, package, setup
 from tests.lab.container import DISKS, ContainerPair
 from tests.lab.net import Net
-from tests.lab.pair import NODES, VMS, other, wait
+from tests.lab.pair import NODES, VMS, Vm, other, wait
 from tests.lab.setup import kisscluster_conf
 from tests.net.hearts import Hearts
 
@@ -25,6 +27,7 @@ COMMANDS = {
     "kc-outdate": ["-n", "web1"], "kc-adjust": ["-n", "web1"], "kc-fence-peer": ["-n", "web1"], "kc-status": [],
     "kc-vm-start": ["-n", "--direct", "web1"], "kc-vm-stop": ["-n", "--direct", "web1"],
 }
+CROWDS, EACH = (1, 10, 30), 1.5  # guests; seconds of one processor for each of them but the first
 CALLS, POWER_LOSSES, IDLE = 15, 2, 20.0
 
 
@@ -109,6 +112,49 @@ def _failover(pair: ContainerPair, victim: str) -> float:
     return dots.after(start, other(victim))[0].time - start
 
 
+def crowds() -> Iterator[Figure]:
+    """Power loss of the home of 1, 10 and 30 guests, to the first dot of the last of them on the survivor."""
+    for count in CROWDS:
+        guests = {f"vm{index:02d}": Vm("node1", 100 + index, 7800 + index) for index in range(count)}
+        with crowd(guests):
+            pair = ContainerPair(package.deb())
+            try:
+                seconds = _crowd(pair)
+            finally:
+                pair.close()
+        limit = DEADTIME + 1.5 + (count - 1) * EACH / len(os.sched_getaffinity(0))
+        yield Figure(f"container pair, power loss, {count} guests", seconds, limit, "s")
+        yield Figure(f"container pair, power loss, each of {count}", seconds / count, limit / count, "s")
+
+
+@contextmanager
+def crowd(guests: dict[str, Vm]) -> Iterator[None]:
+    """Other guests in the laboratory, for a while."""
+    kept = [(table, dict(table)) for table in (VMS, DISKS)]
+    VMS.clear()
+    VMS.update(guests)
+    DISKS.clear()
+    DISKS.update({vm: f"{container_root.DISKS}/{vm}" for vm in guests})
+    try:
+        yield
+    finally:
+        for table, before in kept:
+            table.clear()
+            table.update(before)  # type: ignore[arg-type]
+
+
+def _crowd(pair: ContainerPair) -> float:
+    setup.write_config(pair, DISKS, settle=2)
+    for node in NODES:
+        pair.run(node, "systemctl start --no-block kisscluster.target")
+    well = "kc-status -q" + "".join(f" && test -e /run/kisscluster/even/{vm}" for vm in VMS)
+    wait(lambda: all(pair.run(node, well, check=False).returncode == 0 for node in NODES), 240, "healthy", 1)
+    start = time.monotonic()
+    pair.power_off("node1")
+    wait(lambda: all(pair.dots(vm).after(start, "node2") for vm in VMS), 120, "all run on node2", 0.02)
+    return max(pair.dots(vm).after(start, "node2")[0].time for vm in VMS) - start
+
+
 def virtual() -> Iterator[Figure]:
     """The same on the real kernel, with real DRBD, under tcg."""
     from tests.lab.bench_virtual import power_losses
@@ -118,7 +164,8 @@ def virtual() -> Iterator[Figure]:
 
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
-    "commands": commands, "heartbeat": heartbeat, "containers": containers, "virtual": virtual}
+    "commands": commands, "heartbeat": heartbeat, "containers": containers, "crowds": crowds,
+    "virtual": virtual}
 
 
 def main() -> int:

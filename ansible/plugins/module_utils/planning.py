@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 # of kisscluster-vm(5), in the order in which they are written
-KEYS = ("node", "memory", "cpus", "bridge", "mac", "order", "stop_timeout", "disk", "accel", "vnc", "clock", "extra")
+KEYS = ("node", "memory", "cpus", "bridge", "mac", "order", "stop_timeout", "disk", "accel", "vnc", "clock", "extra",
+        "watchdog")
 OWN = ("state", "disks", "pool", "import", "iso", "remove_disks")
 STATES = ("present", "absent")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,14}\Z")

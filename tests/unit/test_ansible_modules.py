@@ -192,6 +192,7 @@ RESIZE, TELL = "drbdadm resize --assume-clean web1/0", "kc-monitor web1 qmp bloc
     (Mirror("Secondary/Secondary"), True, ["drbdadm primary web1", RESIZE, "drbdadm secondary web1"]),
     (Mirror("Primary/Unknown", 1 << 20, "WFConnection", "UpToDate/Outdated"), True, []),
     (Mirror("Primary/Secondary", 1 << 20, "SyncSource", "UpToDate/Inconsistent"), True, []),
+    (Mirror("Primary/Primary", 1 << 20), True, []),  # on its way to the other node
     (Mirror("", state="", disks=""), True, []),
 ])
 def test_grow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mirror: Mirror, home: bool, done: list[str]) -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kisscluster.base import config, state
@@ -61,6 +61,7 @@ names = st.sampled_from(["a", "b", "c", "d", "e"])
 changes = st.lists(st.tuples(names, st.integers(0, 4)), max_size=12)
 
 
+@settings(deadline=None)
 @given(changes, st.dictionaries(names, st.tuples(st.integers(7788, 7796), st.integers(8, 16)), max_size=3))
 def test_numbers_never_change_and_never_collide(story: list[tuple[str, int]], foreign: dict[str, Any]) -> None:
     """VMs come, get disks (0: are removed) and come again, beside resources that somebody else made."""
@@ -131,6 +132,7 @@ def test_a_removed_vm_says_where_its_disks_are() -> None:
     assert made.absent == [{"name": "web1", "remove_disks": True, "disks": numbers["web1"]["disks"]}]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1 << 46))
 def test_drbd_leaves_at_least_what_was_asked_for(size: int) -> None:
     whole = planning.with_metadata(size)
@@ -140,6 +142,7 @@ def test_drbd_leaves_at_least_what_was_asked_for(size: int) -> None:
         assert sectors * 512 - meta >= size
 
 
+@settings(deadline=None)
 @given(extra=st.text(), bridges=st.lists(st.sampled_from(["br0", "br1", "a.b-c"]), min_size=1, max_size=3))
 def test_the_commands_read_what_is_written(extra: str, bridges: list[str],
                                            tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -158,12 +161,15 @@ DUMP = """<config file="/etc/drbd.conf"><resource name="web1" conf-file-line="x"
 <host name="node1"><volume vnr="1"><device minor="11">/dev/drbd11</device><disk>/dev/vg0/web1.1</disk></volume>
 <volume vnr="0"><device minor="10">/dev/drbd10</device><disk>/dev/vg0/web1</disk></volume>
 <address family="ipv4" port="7790">10.0.0.1</address></host>
-<host name="node2"><address family="ipv4" port="7790">10.0.0.2</address></host></resource></config>"""
+<host name="node2"><volume vnr="0"><device minor="10">/dev/drbd10</device><disk>/dev/vg9/web1</disk></volume>
+<address family="ipv4" port="7790">10.0.0.2</address></host></resource></config>"""
 
 
 def test_resources_of_a_node() -> None:
     disks = [{"minor": 10, "path": "/dev/vg0/web1"}, {"minor": 11, "path": "/dev/vg0/web1.1"}]
-    assert node.resources(DUMP) == {"web1": {"port": 7790, "disks": disks}}
+    assert node.resources(DUMP, "node1") == {"web1": {"port": 7790, "disks": disks}}
+    assert node.resources(DUMP, "node2")["web1"]["disks"] == [{"minor": 10, "path": "/dev/vg9/web1"}]
+    assert node.resources(DUMP, "node3") == {}
 
 
 @pytest.mark.parametrize("status,said,expected", [

@@ -11,11 +11,11 @@ BY_RES = "/dev/drbd/by-res"
 JUST_CREATED = "0000000000000004"
 
 
-def resources(text: str) -> dict[str, dict[str, Any]]:
-    """Port, minors and disks of each resource, from `drbdadm dump-xml`; those without a volume 0 are left out."""
+def resources(text: str, node: str) -> dict[str, dict[str, Any]]:
+    """A node's port, minors and disks of each resource, from `drbdadm dump-xml`; others than ours are left out."""
     out = {}
     for resource in ElementTree.fromstring(text).iter("resource"):
-        host = resource.find("host")
+        host = next((host for host in resource.findall("host") if host.get("name", "").split(".")[0] == node), None)
         address = None if host is None else host.find("address")
         if host is None or address is None:
             continue

@@ -62,9 +62,10 @@ class Found(NamedTuple):
 def clear_end(path: str, start: int, end: int) -> None:
     """Overwrite the end of what is new, where DRBD keeps its meta-data; nothing before `start` is touched."""
     start = max(start, end - CLEARED)
-    with open(path, "r+b", buffering=0) as stream:
+    with open(path, "r+b") as stream:
         stream.seek(start)
         stream.write(bytes(end - start))
+        stream.flush()
         os.fsync(stream.fileno())
 
 

@@ -82,9 +82,9 @@ class Disk:
     def waits(self) -> str:
         """Why DRBD cannot grow it now."""
         state, disks = self.told("cstate"), self.told("dstate")
-        if state == "Connected" and disks == "UpToDate/UpToDate":
+        if state == "Connected" and disks == "UpToDate/UpToDate" and self.told("role") != "Primary/Primary":
             return ""
-        return f"{self.part} is {state or 'not up'} {disks}: it grows when both copies are the same again"
+        return f"{self.part} is {state or 'not up'} {disks}: it grows when both copies are the same and it is not moved"
 
     def resize(self, wanted: int) -> None:
         """The size that both disks have; the new part is not resynced."""

@@ -72,7 +72,7 @@ def resources_of(module: AnsibleModule) -> dict[str, Any]:
     if not glob.glob("/etc/drbd.d/*.res"):
         return {}
     _, told, _ = module.run_command(["drbdadm", "dump-xml"], check_rc=True)
-    return resources(told)
+    return resources(told, os.uname().nodename.split(".")[0])
 
 
 def running(module: AnsibleModule, names: set[str]) -> list[str]:

@@ -11,7 +11,8 @@ from kisscluster import VERSION
 from tests.cli.node import BIN, FakeNode
 
 COMMANDS = sorted(path.name for path in BIN.glob("kc-*"))
-ON_A_VM = ["kc-promote", "kc-demote", "kc-outdate", "kc-adjust", "kc-vm-start", "kc-vm-stop", "kc-console"]
+ON_A_VM = ["kc-promote", "kc-demote", "kc-outdate", "kc-adjust", "kc-migrate", "kc-vm-start", "kc-vm-stop",
+           "kc-console"]
 READS_CONFIG = [name for name in COMMANDS if name not in ("kc-keygen", "kc-demote")]
 ARGUMENTS = {**{name: ["web1"] for name in [*ON_A_VM, "kc-fence-peer"]}, "kc-standby": ["on"], "kc-maintenance": ["on"],
              "kc-monitor": ["web1", "reset"]}

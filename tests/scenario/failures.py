@@ -19,6 +19,7 @@ SECTIONS = {
     "Hang": "A node that stands still as a whole, and wakes up again or not.",
     "Disks": "Errors of the disk below a guest's mirror.",
     "Guests": "A guest's own QEMU dies, hangs or is killed.",
+    "Migration": "A guest moves while it runs, and something breaks meanwhile.",
     "Our own programs": "Parts of KISScluster are killed or stand still. No guest depends on them to run.",
     "Clocks and full disks": "What fills up or jumps on a node.",
     "Troubled packets": "Networks that are slow, or deliver packets twice or in another order.",

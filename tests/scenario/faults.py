@@ -139,6 +139,8 @@ class Faults:
         commands = {
             "kc-heartbeat": f"pid=$({MAIN}) && test \"$pid\" != 0 && kill -{SIGNALS[verb]} $pid",
             "qemu": f"kill -{SIGNALS[verb]} $(cat /run/kisscluster/vm/{vm}/pid)",
+            "kc-migrate": f"pid=$(systemctl show -P MainPID kc-migrate@{vm}) && test \"$pid\" != 0 && "
+                          f"kill -{SIGNALS[verb]} $pid",
             "kc-fence-peer": HANDLER.format(vm=vm, signal=SIGNALS[verb])}
         bound = self.view.world.bound(APPEARS)
         wait(self._runs(node, commands[process]), bound, f"{process} {vm} runs on {node}", 0.05)

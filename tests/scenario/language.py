@@ -41,7 +41,7 @@ FAULTS: dict[str, str] = {
     "join": "(production)",
     "switch": "(off|on)",
     "ping address": "(off|on)",
-    "kill": rf"{_NODE} (kc-heartbeat|kc-fence-peer|qemu)(?: {_VM})?",
+    "kill": rf"{_NODE} (kc-heartbeat|kc-fence-peer|kc-migrate|qemu)(?: {_VM})?",
     "end": rf"{_NODE} (qemu) {_VM}",  # as a guest that switches itself off does
     "stop": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
     "continue": rf"{_NODE} (kc-heartbeat|qemu)(?: {_VM})?",
@@ -208,7 +208,7 @@ def _checked(step: Step) -> Step:
     if step.verb in ("kill", "end", "stop", "continue"):
         _, process, vm = step.words
         if (process == "kc-heartbeat") == bool(vm):
-            raise Mistake(f"{step}: qemu and kc-fence-peer are named with their VM, kc-heartbeat without")
+            raise Mistake(f"{step}: qemu, kc-fence-peer and kc-migrate are named with their VM, kc-heartbeat without")
     return step
 
 

@@ -27,7 +27,7 @@ def node(links: Links | None = None, **changes: Any) -> NodeFacts:
     return NodeFacts(links=links or Links(), me=me, peer=peer)._replace(**changes)
 
 
-def copy(line: str | None = None, **marks: bool) -> Copy:
+def copy(line: str | None = None, **marks: Any) -> Copy:
     return Copy(drbd=Drbd.parse(line), **marks)
 
 

@@ -22,6 +22,15 @@ def adjust(doer: Doer, name: str, fire_again: bool) -> Ended:
     return doer.do("drbdadm", "adjust", name)
 
 
+def two_primaries(doer: Doer, name: str, allowed: bool) -> bool:
+    """Allow both nodes to be primary, or no more; the kernel tells its peer. False while both are, or without a peer.
+
+    What is not connected and not looking for the peer has no such option to switch off: it comes back without it.
+    """
+    ended = doer.do("drbdadm", "net-options", f"--allow-two-primaries={'yes' if allowed else 'no'}", name)
+    return ended.status == 0
+
+
 def outdate(doer: Doer, name: str) -> bool:
     """Write to our copy that it is stale; `outdate` does nothing while DRBD believes to be connected (FACTS 1.6 H2)."""
     doer.do("drbdadm", "disconnect", "--force", name)

@@ -78,19 +78,16 @@ def _give(path: str, group: bool = False) -> None:
     os.chown(path, user.pw_uid, user.pw_gid if group else -1)
 
 
+def waiting(address: str, port: int) -> list[str]:
+    """A guest that waits for another one's memory on the storage cable, and then for `cont`."""
+    return ["-S", "-incoming", f"tcp:{address}:{port}"]
+
+
 def command(vm: Vm, run_dir: str, devices: list[str]) -> list[str]:
     """QEMU with its privileges dropped; setpriv(1) becomes QEMU, so the unit's main process is QEMU itself."""
-    drop = [
-        "setpriv",
-        f"--reuid={USER}",
-        f"--regid={USER}",
-        "--init-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        "--no-new-privs",
-        "--",
-    ]
-    return drop + [
+    drop = f"setpriv --reuid={USER} --regid={USER} --init-groups --inh-caps=-all --bounding-set=-all --no-new-privs --"
+    return [
+        *drop.split(),
         "qemu-system-x86_64",
         *_machine(vm),
         *_monitors(folder(run_dir, vm.name)),
@@ -103,47 +100,20 @@ def command(vm: Vm, run_dir: str, devices: list[str]) -> list[str]:
 
 
 def _machine(vm: Vm) -> list[str]:
-    screen = ["-vnc", vm.vnc, "-device", "VGA"] if vm.vnc else ["-display", "none"]
-    return [
-        "-name",
-        f"{vm.name},process=kc-{vm.name}",
-        "-nodefaults",
-        "-no-user-config",
-        "-sandbox",
-        SANDBOX,
-        "-machine",
-        f"{MACHINE},accel={vm.accel}",
-        "-cpu",
-        "host" if vm.accel == "kvm" else "max",
-        "-smp",
-        str(vm.cpus),
-        "-m",
-        str(vm.memory),
-        "-uuid",
-        identity(vm.name),
-        "-rtc",
-        f"base={vm.clock},driftfix=slew",
-        "-boot",
-        "strict=on",
-        *screen,
-    ]
+    plain = (
+        f"-name {vm.name},process=kc-{vm.name} -nodefaults -no-user-config -sandbox {SANDBOX} "
+        f"-machine {MACHINE},accel={vm.accel} -cpu {'host' if vm.accel == 'kvm' else 'max'} -smp {vm.cpus} "
+        f"-m {vm.memory} -uuid {identity(vm.name)} -rtc base={vm.clock},driftfix=slew -boot strict=on"
+    )
+    return plain.split() + (["-vnc", vm.vnc, "-device", "VGA"] if vm.vnc else ["-display", "none"])
 
 
 def _monitors(where: str) -> list[str]:
     out = ["-pidfile", f"{where}/pid"]
-    for name in ("qmp", "monitor"):
-        out += [
-            "-chardev",
-            f"socket,id={name},path={where}/{name},server=on,wait=off",
-            "-mon",
-            f"chardev={name},mode=control",
-        ]
-    return out + [
-        "-chardev",
-        f"socket,id=serial,path={where}/serial,server=on,wait=off",
-        "-serial",
-        "chardev:serial",
-    ]
+    for name in ("qmp", "monitor", "serial"):
+        out += ["-chardev", f"socket,id={name},path={where}/{name},server=on,wait=off"]
+        out += ["-serial", "chardev:serial"] if name == "serial" else ["-mon", f"chardev={name},mode=control"]
+    return out
 
 
 def _disks(vm: Vm, devices: list[str]) -> list[str]:
@@ -185,12 +155,8 @@ def _controller(kind: str, index: int) -> str:
 def _interfaces(vm: Vm) -> list[str]:
     out = []
     for index, mac in enumerate(vm.mac):
-        out += [
-            "-netdev",
-            f"tap,id=net{index},ifname={tap(vm.name, index)},script=no,downscript=no",
-            "-device",
-            f"virtio-net-pci,netdev=net{index},mac={mac},romfile=",
-        ]
+        out += ["-netdev", f"tap,id=net{index},ifname={tap(vm.name, index)},script=no,downscript=no"]
+        out += ["-device", f"virtio-net-pci,netdev=net{index},mac={mac},romfile="]
     return out
 
 

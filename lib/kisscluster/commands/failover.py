@@ -22,6 +22,7 @@ UNITS = {
     plans.DEMOTE: ("start", "demote"),
     plans.OUTDATE: ("start", "outdate"),
     plans.ADJUST: ("start", "adjust"),
+    plans.MIGRATE: ("start", "migrate"),
 }
 
 

@@ -25,16 +25,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--direct", action="store_true", help="become QEMU here; for kc-vm@VM.service only")
 
 
-def direct(call: Call, vm: Vm) -> int:
+def alone(call: Call, name: str) -> None:
+    """While a VM moves, both disks are primary: a guest boots only once the other one is gone."""
+    end = time.monotonic() + call.timeout
+    while (word := kernel.read().get(name)) and word.connected and word.peer_role == "Primary":
+        if time.monotonic() > end:
+            raise Failure(Exit.UNSAFE, f"{name}: its disk is primary on the peer, too")
+        time.sleep(PAUSE)
+
+
+def direct(call: Call, place: Place, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
+    port = (call.run.read(f"local/incoming/{vm.name}") or "").partition(" ")[0]
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
+    if port:
+        command += qemu.waiting(place.config.me.storage, int(port))
+    elif not call.dry:
+        alone(call, vm.name)
     qemu.prepare(call.doer, vm, call.run.root, devices)
     go = call.doer.say(shlex.join(command))
     if not devices:
         raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res()}/{vm.name}: no volume: its DRBD resource is not up here")
     if go:
-        call.run.write(f"local/running/{vm.name}", "")
+        if not port:
+            call.run.write(f"local/running/{vm.name}", "")
         if call.run.has("turn"):
             call.wake("failover")
         os.execvpe(command[0], command, environment())
@@ -66,7 +81,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
         call.remove(place.run, f"local/{mark}/{vm.name}")
     word = decide(node).word
     here = facts.at_home if word == HOLD else belongs_here(word, facts)
-    if node.alive and not facts.me.running and (facts.peer.running or not here):
+    if node.alive and not facts.me.running and (facts.peer.running or facts.moving or not here):
         return elsewhere(call, place, vm)
     if facts.me.failed:
         enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])
@@ -83,7 +98,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
 def work(call: Call) -> int:
     place = place_of(call)
     vm = named_vm(call, place.config)
-    return direct(call, vm) if call.options.direct else person(call, place, vm)
+    return direct(call, place, vm) if call.options.direct else person(call, place, vm)
 
 
 def main() -> int:

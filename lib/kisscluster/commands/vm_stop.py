@@ -94,6 +94,9 @@ def direct(call: Call, vm: Resource) -> int:
     process = Process(call, vm.name)
     if process.gone(0):
         return Exit.OK
+    if call.run.has(f"local/incoming/{vm.name}") and not call.run.has(f"local/running/{vm.name}"):
+        process.kill()  # it has never run here; to quit it would flush a disk that may be frozen
+        return Exit.OK if process.gone(KILL) else Exit.TIMEOUT
     patience = patience_with(vm)
     notify(f"EXTEND_TIMEOUT_USEC={int((patience + QUIT + KILL + 10) * 1e6)}")
     end = time.monotonic() + patience
@@ -136,7 +139,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
             call.talk(f"{vm.name}: {done.talk}")
     end = time.monotonic() + call.timeout
     # whoever ran it when it died does not run it now; whoever is merely silent may
-    while not call.dry and (facts.me.running or facts.peer.running and not node.dead):
+    while not call.dry and (facts.me.running or (facts.peer.running or facts.moving) and not node.dead):
         if time.monotonic() > end:
             return Exit.TIMEOUT
         time.sleep(PAUSE)

@@ -101,6 +101,8 @@ class Copy(NamedTuple):
     running: bool = False
     failed: bool = False  # its QEMU failed too often there
     off: bool = False  # the guest switched itself off there
+    outgoing: str = ""  # it hands the VM over: go, gone or over (decide/migrate.py)
+    incoming: str = ""  # it takes the VM over: the port of its QEMU, and ready once that listens
 
     @property
     def level(self) -> bool:
@@ -128,6 +130,11 @@ class VmFacts(NamedTuple):
     @property
     def primary(self) -> bool:
         return self.me.drbd is not None and self.me.drbd.primary
+
+    @property
+    def moving(self) -> bool:
+        """Is it being handed from one node to the other, and may run on neither for a moment?"""
+        return any((self.me.outgoing, self.me.incoming, self.peer.outgoing, self.peer.incoming))
 
     @property
     def down(self) -> bool:

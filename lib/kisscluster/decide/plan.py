@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.migrate import OVER, at_work
 from kisscluster.decide.promote import CLAIM, may_promote, verdict
 from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here, may_give_up
 
-START, STOP, DEMOTE, OUTDATE, ADJUST = "start", "stop", "demote", "outdate", "adjust"
+START, STOP, DEMOTE, OUTDATE, ADJUST, MIGRATE = "start", "stop", "demote", "outdate", "adjust", "migrate"
 ASK, RELEASE, CLEAR, AHEAD, LEVEL = "ask", "release", "clear", "ahead", "level"
 MENDED, ENDED, STARTED, WAIT = "mended", "ended", "started", "wait"
 
@@ -17,7 +18,8 @@ MENDED, ENDED, STARTED, WAIT = "mended", "ended", "started", "wait"
 class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
-    start, stop, demote, outdate, adjust: a unit's job. ask, wait: say what the VM waits for. ahead: set the mark.
+    start, stop, demote, outdate, adjust, migrate: a unit's job. ask, wait: say what the VM waits for.
+    ahead: set the mark.
     release, clear, level, mended, ended, started: drop claim, pending, ahead, split-brain, running, failed and off.
     """
 
@@ -32,6 +34,8 @@ def plan(decision: Decision, node: NodeFacts, vms: list[VmFacts], patience: floa
     for vm in vms:
         out += _bookkeeping(decision, node, vm)
         out += _storage(decision, node, vm, patience)
+        if why := at_work(node, vm):
+            out.append(Action(MIGRATE, vm.name, why))
         out += _guest(decision, node, vm)
     return out
 
@@ -87,7 +91,8 @@ def _storage(decision: Decision, node: NodeFacts, vm: VmFacts, patience: float) 
 
 def orphan(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """A primary disk that nothing runs on, and nothing is about to."""
-    return vm.primary and not vm.me.running and not vm.frozen and not keeps(decision, node, vm)
+    busy = vm.me.running or vm.me.incoming or vm.frozen
+    return vm.primary and not busy and not keeps(decision, node, vm)
 
 
 def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
@@ -104,7 +109,7 @@ def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
 def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.me.running:
         return _running(decision, node, vm)
-    if vm.down or vm.frozen or vm.me.drbd is None:
+    if vm.me.incoming or vm.me.outgoing or vm.down or vm.frozen or vm.me.drbd is None:
         return []
     if vm.primary:
         return [Action(START, vm.name, "its disk is primary here")] if keeps(decision, node, vm) else []
@@ -118,6 +123,8 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
 def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.stopped:
         return [Action(STOP, vm.name, "a person stopped it")]
+    if vm.me.outgoing not in ("", OVER) or vm.peer.outgoing:
+        return []  # kc-migrate sees to it that it ends on one of the nodes
     newest = vm.me.ahead and not vm.peer.ahead  # the peer was overtaken, and resets itself
     if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home and not newest:
         return [Action(STOP, vm.name, "it runs on both nodes, and the peer is its home")]

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.migrate import GO_ON
 from kisscluster.decide.rules import may_go_alone, only_by_failure
 
 DONE, REFUSE, GO, GO_ALONE, CLAIM, STALE_COPY, WAIT = (
@@ -35,6 +36,8 @@ def verdict(node: NodeFacts, vm: VmFacts) -> Verdict:
 
 def _together(vm: VmFacts) -> Verdict:
     if vm.peer_primary:
+        if vm.me.incoming and vm.peer.outgoing == GO_ON:
+            return Verdict(GO, "the peer hands it over while it runs")
         return Verdict(REFUSE, "the peer is primary")
     if only_by_failure(vm):
         why = "data that no other has" if vm.peer.drbd is not None else "what the peer has not told yet"

@@ -108,9 +108,14 @@ class Drbd(NamedTuple):
         return self.primary and not self.connected and self.frozen
 
     @property
+    def writable(self) -> bool:
+        """Primary, and not frozen."""
+        return self.primary and not self.frozen
+
+    @property
     def running_alone(self) -> bool:
         """Primary, without the peer, and writing."""
-        return self.primary and not self.connected and not self.frozen
+        return self.writable and not self.connected
 
     @property
     def only_copy(self) -> bool:

@@ -106,6 +106,8 @@ def _copy(run: State, whose: str, name: str, ahead: bool) -> Copy:
         running=run.has(f"{whose}local/running/{name}"),
         failed=run.has(f"{whose}local/failed/{name}"),
         off=run.has(f"{whose}local/off/{name}"),
+        outgoing=run.read(f"{whose}local/outgoing/{name}") or "",
+        incoming=run.read(f"{whose}local/incoming/{name}") or "",
     )
 
 

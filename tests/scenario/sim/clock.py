@@ -99,6 +99,7 @@ class Task(greenlet):
         self.program = ""
         self.argv: tuple[str, ...] = ()
         self.environment: dict[str, str] = {}
+        self.signalled: Callable[[], object] = self.kill  # SIGTERM
         life.tasks[self] = None
 
     def _body(self, _: object) -> None:

@@ -10,7 +10,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kisscluster.decide.words import Drbd
@@ -339,10 +339,25 @@ class Side:
         if self.state is None:
             self.up(life)
             return
+        if not self.state.role is self.state.peer_role is Role.PRIMARY:
+            self.state.options = OPTIONS
         if self.state.conn is Conn.STANDALONE:
             self.settle(self.state.connect())
         if not self.broken:
             self.reattach()
+
+    def allow_two_primaries(self, allowed: bool) -> None:
+        """`drbdadm net-options --allow-two-primaries=`, which the kernel tells its peer."""
+        state = self.need()
+        both = state.role is state.peer_role is Role.PRIMARY
+        if state.conn is Conn.STANDALONE or both and not allowed:
+            raise Refused(10, "Failure: (164) allow-two-primaries is needed or no network configured")
+        self.two_primaries(allowed)
+        self._send(lambda peer: peer.two_primaries(allowed))
+
+    def two_primaries(self, allowed: bool) -> None:
+        if self.state:
+            self.state.options = replace(OPTIONS, two_primaries=allowed)
 
     def fail(self) -> None:
         """The disk below fails: detached; a resync to or from it is over."""

@@ -106,7 +106,7 @@ def _kill(world: World, node: str, process: str, vm: str) -> None:
             machine.units.heartbeat.kill()
     else:
         for task in list(machine.life.tasks):
-            if task.program == "kc-fence-peer" and vm in task.argv:
+            if task.program == process and vm in task.argv and ("--direct" in task.argv) == (process == "kc-migrate"):
                 task.kill()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.scenario.sim.disks import Side
@@ -16,22 +17,27 @@ RECENT = 1.5  # seconds within which a running guest has written
 class Guest:
     """A running QEMU; the disk is open as long as it lives."""
 
-    def __init__(self, machine: Machine, name: str, side: Side) -> None:
+    def __init__(self, machine: Machine, name: str, side: Side, waits: bool = False) -> None:
         self.machine, self.name, self.side = machine, name, side
         self.clock = machine.clock
-        self.stopped = False  # SIGSTOP
+        self.stopped: bool = False  # SIGSTOP
         self.dying: int | None = None
-        self.asleep = False  # in a write: not even SIGKILL ends it while the disk is frozen
+        self.asleep: bool = False  # in a write: not even SIGKILL ends it while the disk is frozen
         self.quick = machine.world.obedient
         self.owed = False
+        self.status: str = "inmigrate" if waits else "running"  # as query-status has it
+        self.memory: int | None = None  # what was acknowledged when the memory that it got was sent
+        self.sending: str = ""  # as query-migrate has it
+        self.link: object = None
         side.need().opens += 1
         machine.guests[name] = self
-        self.clock.after(machine.world.pace.guest, machine.life, self._write)
+        if not waits:
+            self.clock.after(machine.world.pace.guest, machine.life, self._write)
 
     def _write(self) -> None:
         if self.machine.guests.get(self.name) is not self:
             return
-        if self.stopped:
+        if self.stopped or self.status != "running":
             self.owed = True
             return
         self.asleep = True
@@ -50,14 +56,101 @@ class Guest:
 
     def resume(self) -> None:
         self.stopped = False
-        if self.owed:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.owed and self.status == "running":
             self.owed = False
             self._write()
 
     def tell(self, command: str) -> None:
         """QMP."""
-        if not self.stopped and (command == "quit" or command == "system_powerdown" and self.quick):
+        power = command == "system_powerdown" and self.quick and self.status == "running"
+        if not self.stopped and (command == "quit" or power):
             self.end(0)
+
+    def cont(self) -> None:
+        """QMP: it runs, with the memory that it has."""
+        if self.status == "running":
+            return
+        history = self.side.mirror.history
+        if self.memory is not None and not history.contains(self.memory, history.acknowledged):
+            self.machine.world.violated(f"{self.name} runs on {self.machine.name} with memory older than its disk")
+        self.memory, self.owed = None, True
+        self._set("running")
+
+    def _set(self, status: str) -> None:
+        self.status = status
+        self._go_on()
+
+    # Sending its memory
+
+    def migrate(self) -> None:
+        """QMP: begin; the other one must be waiting, and reachable."""
+        target = self._target()
+        if target is None:
+            self.sending = "failed"
+            return
+        self.sending, self.link = "active", object()
+        target.link = self.link
+        seconds = self.machine.world.pace.memory
+        self.clock.after(seconds, self.machine.life, self._all_but_the_last, self.link)
+
+    def cancel(self) -> None:
+        """QMP: it runs on here, unless all was sent."""
+        if self.sending == "active":
+            self._fail("cancelled")
+
+    def _fail(self, status: str) -> None:
+        self.sending, link, self.link = status, self.link, None
+        self._set("running")
+        target = self._target()
+        if target and target.link is link and target.status == "inmigrate":
+            target.end(1)
+
+    def _target(self) -> Guest | None:
+        """The one that waits on the peer, while a packet can reach it."""
+        peer = self.machine.world.machines[self.machine.peer]
+        if not peer.on or peer.life.hung or not self.side.mirror.path():
+            return None
+        return peer.guests.get(self.name)
+
+    def _linked(self, link: object, again: Callable[[object], None]) -> Guest | None:
+        """The same, if it still has our connection; a QEMU that ended closes it, a silent path only makes it wait."""
+        if self.link is not link or self.sending != "active" or self.machine.guests.get(self.name) is not self:
+            return None
+        target = self._target()
+        peer = self.machine.world.machines[self.machine.peer]
+        reachable = peer.on and not peer.life.hung and self.side.mirror.path()
+        if reachable and (target is None or target.link is not link):
+            self._fail("failed")
+            return None
+        if target is None:
+            self.clock.after(0.1, self.machine.life, again, link)
+        return target
+
+    def _all_but_the_last(self, link: object) -> None:
+        """The guest stands still from here on, once its writes are done."""
+        if self._linked(link, self._all_but_the_last) is None:
+            return
+        self.status = "finish-migrate"
+        if self.asleep:
+            self.clock.after(0.01, self.machine.life, self._all_but_the_last, link)
+        else:
+            self.clock.after(self.machine.world.pace.last, self.machine.life, self._the_last, link)
+
+    def _the_last(self, link: object) -> None:
+        """The other one has everything, and says so; that word may be lost."""
+        target = self._linked(link, self._the_last)
+        if target is not None:
+            target.memory = self.side.mirror.history.acknowledged
+            target._set("paused")
+            self.clock.after(0.02, self.machine.life, self._completed, link)
+
+    def _completed(self, link: object) -> None:
+        if self._linked(link, self._completed) is None:
+            return
+        self.sending, self.status, self.link = "completed", "postmigrate", None
 
     def end(self, status: int) -> None:
         """It ends, as soon as its disk lets it."""
@@ -69,6 +162,8 @@ class Guest:
 
     def _gone(self, status: int) -> None:
         del self.machine.guests[self.name]
+        if self.sending == "active":
+            self._fail("failed")
         if self.side.state:
             self.side.state.opens -= 1
         self.clock.after(0, self.machine.life, self.machine.units.guest_ended, self.name, status)

@@ -200,6 +200,8 @@ class Machine:
                 side.settle(side.need().disconnect())
         elif verb == "connect":
             side.settle(side.need().connect("--discard-my-data" in options))
+        elif verb == "net-options":
+            side.allow_two_primaries(options[0].endswith("=yes"))
         elif verb == "get-gi":
             return side.meta.identifiers()
         elif verb == "dstate":

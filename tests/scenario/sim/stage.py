@@ -25,6 +25,7 @@ from kisscluster.commands import (
     failover,
     fence,
     fence_peer,
+    migrate,
     outdate,
     promote,
     quorum,
@@ -38,13 +39,15 @@ from kisscluster.see import beat, daemon, files, kernel, room
 from tests.scenario.sim.clock import Task
 
 if TYPE_CHECKING:
+    from tests.scenario.sim.guests import Guest
     from tests.scenario.sim.machine import Machine
 
 PROGRAMS: dict[str, Callable[[], int]] = {
     "kc-adjust": adjust.main, "kc-demote": demote.main, "kc-failover": failover.main, "kc-fence": fence.main,
-    "kc-fence-peer": fence_peer.main, "kc-outdate": outdate.main, "kc-promote": promote.main,
-    "kc-quorum": quorum.main, "kc-standby": switch.standby, "kc-maintenance": switch.maintenance,
-    "kc-vm-start": vm_start.main, "kc-vm-stop": vm_stop.main, "kc-status": status.main,
+    "kc-fence-peer": fence_peer.main, "kc-migrate": migrate.main, "kc-outdate": outdate.main,
+    "kc-promote": promote.main, "kc-quorum": quorum.main, "kc-standby": switch.standby,
+    "kc-maintenance": switch.maintenance, "kc-vm-start": vm_start.main, "kc-vm-stop": vm_stop.main,
+    "kc-status": status.main,
 }
 
 
@@ -223,6 +226,9 @@ class Process:
         if self.guest:
             self.guest.end(137)
 
+    def close(self) -> None:
+        pass
+
 
 def tell(_: object, name: str, command: str) -> None:
     """vm_stop's word to a QEMU."""
@@ -230,12 +236,51 @@ def tell(_: object, name: str, command: str) -> None:
         guest.tell(command)
 
 
-MODULES = (adjust, common, demote, failover, fence, fence_peer, outdate, promote, quorum, status, switch, vm_start,
-           vm_stop, files, daemon, beat, room)
+class Qmp:
+    """kc-migrate's conversation with a QEMU."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        guest = here().guests.get(path.split("/")[-2])
+        self.guest: Guest | None = guest
+        if guest is None or guest.stopped or guest.status == "finish-migrate" and guest.asleep:
+            here().clock.sleep(timeout if guest else 0.0)
+            raise Failure(Exit.UNAVAILABLE, f"{path}: no answer")
+
+    def __enter__(self) -> Qmp:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def execute(self, command: str, **_: object) -> dict[str, object]:
+        """As much of it as kc-migrate uses."""
+        guest = self.guest
+        assert guest
+        if command == "query-status":
+            return {"status": guest.status}
+        if command == "query-migrate":
+            return {"status": guest.sending} if guest.sending else {}
+        actions: dict[str, Callable[[], object]] = {
+            "migrate": guest.migrate, "migrate_cancel": guest.cancel, "cont": guest.cont,
+            "quit": lambda: guest.tell("quit")}
+        if command in actions:
+            actions[command]()
+        return {}
+
+
+def on_signal(act: Callable[[], None]) -> None:
+    """What kc-migrate does when it is signalled."""
+    task = getcurrent()
+    assert isinstance(task, Task)
+    task.signalled = act
+
+
+MODULES = (adjust, common, demote, failover, fence, fence_peer, migrate, outdate, promote, quorum, status, switch,
+           vm_start, vm_stop, files, daemon, beat, room)
 DOORS: dict[str, Any] = {
     "start": start, "time": Time, "syslog": Syslog, "load": load, "load_vm": load_vm, "load_vms": load_vms,
     "reset": reset, "boottime": Time.monotonic, "digest": lambda config: "same",
-    "notify": lambda message: None,
+    "notify": lambda message: None, "on_signal": on_signal, "Qmp": Qmp, "draw": lambda word: None,
 }
 ONLY_START: dict[str, Any] = {"boottime": lambda: here().now}  # a mark of its own, that no other look can meet
 ONLY_STOP = {"Process": Process, "tell": tell, "os": Environment}
@@ -245,7 +290,7 @@ def open_curtain() -> None:
     """Put the doors in; for the life of this process."""
     for module in MODULES:
         special = ONLY_STOP if module is vm_stop else ONLY_START if module in (failover, room) else {}
-        for name, door in {**DOORS, **special}.items():
+        for name, door in {**DOORS, "Process": Process, **special}.items():
             if name in vars(module):
                 setattr(module, name, door)
     kernel.read, kernel.memory, kernel.processors = read_kernel, lambda: here().memory, lambda: PROCESSORS

@@ -19,7 +19,7 @@ TICK_FIRST, TICK = 2.0, 5.0  # kc-failover.timer, kc-quorum.timer
 CHAIN, CONTENT, PAUSE = ("failover", "quorum"), (0, 75, 106), 1.0  # kc-pause.service
 RESTART, BURST, INTERVAL = 1.0, 3, 600.0  # kc-vm@.service
 WATCHDOG = 4.0
-ONESHOTS = {"kc-demote": ("--orphan",), "kc-outdate": (), "kc-adjust": ()}
+ONESHOTS = {"kc-demote": ("--orphan",), "kc-outdate": (), "kc-adjust": (), "kc-migrate": ("--direct",)}
 DEMOTE = ("kc-demote", "--timeout", "100")
 
 
@@ -148,9 +148,14 @@ class Units:
         good = True
         for name in names:
             kind, _, vm = name.removesuffix(".service").partition("@")
-            if kind == "kc-vm" and block:
+            if verb == "stop" and kind == "kc-migrate":
+                if found := self.running.get(f"kc-migrate --direct {vm}"):
+                    self.clock.after(0, self.life, found.signalled)
+            elif kind in ("kc-vm", "kc-promote") and block:
                 self._job(verb, vm, lambda good: self.clock.after(0, task.life, task.resume, good))
                 good &= bool(self.clock.wait())
+                while kind == "kc-promote" and self.disk[vm].state != "inactive":
+                    self.clock.sleep(0.05)
             elif kind == "kc-vm":
                 self._job(verb, vm, lambda good: None)
             elif kind == "kc-fence":
@@ -231,18 +236,24 @@ class Units:
         if unit.state != "activating":
             return
         side = machine.world.mirrors[vm].sides[machine.name]
+        beside = side.state and side.state.linked and side.state.peer_role is Role.PRIMARY
+        if beside and not machine.run.has(f"local/incoming/{vm}"):
+            self.clock.after(0.2, self.life, self._execute, vm)  # vm_start.alone
+            return
         if vm in machine.guests or side.state is None or side.state.role is not Role.PRIMARY:
             unit.state = "active"
             self.guest_ended(vm, 1)
             return
         try:
-            machine.run.write(f"local/running/{vm}", "")
+            waits = machine.run.has(f"local/incoming/{vm}")
+            if not waits:
+                machine.run.write(f"local/running/{vm}", "")
         except OSError:
             unit.state = "active"
             self.guest_ended(vm, 69)
             return
         unit.state = "active"
-        Guest(machine, vm, side)
+        Guest(machine, vm, side, waits)
         machine.log(f"{vm}: its QEMU runs")
         self._done(unit, True)
 

@@ -40,6 +40,8 @@ class Pace:
     command: float = 0.06
     program: float = 0.03
     guest: float = 0.4
+    memory: float = 4.0  # a guest's memory over the storage cable
+    last: float = 0.1  # and what is left of it once the guest stands still
     boot: float = 5.0
     sync: float = 0.005
     fencing: float = 1.0

@@ -1,0 +1,66 @@
+"""A VM moves while it runs: what each side says, and what it makes of the other's word (DESIGN 7).
+
+The sending node says `go`; `gone` once its guest has stopped for good and the peer has its memory; `over` when it is to
+run on here. The receiving node starts a guest that waits, and lets it run by two proofs: the word `gone`, and a peer
+that is not primary.
+"""
+
+from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.rules import may_give_up
+
+GO_ON, GONE, OVER = "go", "gone", "over"
+
+
+def refusal(node: NodeFacts, vm: VmFacts) -> str:
+    """Why a VM that runs here cannot be sent to the peer now, or nothing."""
+    if node.stale or not node.alive:
+        return node.stale or "the peer is silent"
+    if vm.moving:
+        return "it is being moved already"
+    if not may_give_up(node, vm) or vm.frozen:
+        return "its disks are not the same on both nodes, or the peer cannot serve it"
+    return ""
+
+
+def broken(node: NodeFacts, vm: VmFacts) -> str:
+    """Why a migration that has begun must not go on, on either side, or nothing."""
+    if node.stale or not node.alive:
+        return node.stale or "the peer is silent"
+    if not vm.me.level or vm.frozen:
+        return "the disks are not connected any more"
+    if vm.stopped:
+        return "a person stopped it"
+    if vm.me.outgoing and not node.peer.fit:
+        return "the peer cannot serve it"
+    if not vm.me.outgoing and vm.peer.outgoing != GO_ON:
+        return "the peer gave it up"
+    return ""
+
+
+def port_of(vm: VmFacts) -> int:
+    """Where the peer's waiting guest listens, 0 while it does not; the peer's word is not trusted to be a port."""
+    port, _, state = vm.peer.incoming.partition(" ")
+    return int(port) if state == "ready" and port.isdecimal() and 1024 <= int(port) <= 65535 else 0
+
+
+def handed_over(vm: VmFacts) -> bool:
+    """May a guest with the peer's memory run here? Then the peer's has stopped for good, and cannot write."""
+    drbd = vm.me.drbd
+    return vm.peer.outgoing == GONE and drbd is not None and drbd.writable and drbd.peer_role != "Primary"
+
+
+def settled(node: NodeFacts, vm: VmFacts) -> bool:
+    """Is the other side done, so that the window of two primaries can be closed?"""
+    both = vm.primary and vm.me.drbd is not None and vm.me.drbd.peer_role == "Primary"
+    return not node.stale and not both and not (node.alive and vm.peer.incoming)
+
+
+def at_work(node: NodeFacts, vm: VmFacts) -> str:
+    """Why kc-migrate must run here, or nothing; while it does, the tick's request for it changes nothing."""
+    if vm.me.outgoing:
+        return f"it is handed over: {vm.me.outgoing}"
+    if vm.me.incoming:
+        return "it is taken over"
+    if node.alive and vm.peer.outgoing == GO_ON and not vm.me.running and not broken(node, vm):
+        return "the peer hands it over while it runs"
+    return ""

@@ -107,7 +107,8 @@ def sender(status: str) -> Callable[[str, FakeQemu], Any]:
     def answer(command: str, fake: FakeQemu) -> Any:
         begun = fake.was_asked("migrate")
         if command == "query-migrate":
-            return {"status": "cancelled" if fake.was_asked("migrate_cancel") else status} if begun else {}
+            # it came here by a migration itself, which QEMU says, too
+            return {"status": "cancelled" if fake.was_asked("migrate_cancel") else status if begun else "completed"}
         if command == "query-status":
             return {"status": "postmigrate" if begun and status == "completed" else "running"}
         return {}

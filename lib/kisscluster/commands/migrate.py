@@ -26,6 +26,7 @@ START, END = 90.0, 60.0  # seconds for the peer to get ready, and for the other 
 FIRST_PORT, PORTS = 16000, 16000  # below those that the kernel gives to connections
 DOWNTIME = 300  # milliseconds that QEMU may take for its last step
 SLOWEST = 10.0  # MiB/s; a storage cable that carries less is no cable
+SENT = ("finish-migrate", "postmigrate")  # as query-status says it
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -128,7 +129,9 @@ def carry(move: Move) -> str:
         status = (told or {}).get("status", "none")
         under_way = status not in ("none", *ENDED)
         if status == "completed":
-            return ""
+            if (state := move.state()) in SENT:
+                return ""
+            told = told if state else None  # that was its own arrival here
         if move.ended():
             return why or "its QEMU ended"
         if told is not None and not under_way and (begun or why):

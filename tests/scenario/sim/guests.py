@@ -76,6 +76,8 @@ class Guest:
         history = self.side.mirror.history
         if self.memory is not None and not history.contains(self.memory, history.acknowledged):
             self.machine.world.violated(f"{self.name} runs on {self.machine.name} with memory older than its disk")
+        if self.memory is not None:
+            self.sending = "completed"  # QEMU says that of its own arrival, too
         self.memory, self.owed = None, True
         self._set("running")
 

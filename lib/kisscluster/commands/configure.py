@@ -31,10 +31,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Peer(NamedTuple):
-    """The other node, as it was reached."""
+    """The other node, as it was reached; has it a repository?"""
 
     name: str
     address: str
+    stocked: bool = False
 
     def ssh(self, line: str) -> list[str]:
         return [*SSH, f"root@{self.address}", line]
@@ -87,17 +88,10 @@ class Git:
         if self.has("rev-parse", "-q", "--verify", "MERGE_HEAD") or not self.has("symbolic-ref", "-q", "HEAD"):
             raise Failure(Exit.NO, f"a merge or rebase is not finished: git -C {self.work} status")
         for name, url in self.remotes.items():
-            if self.exists(name):
+            if name == self.node or self.peer and self.peer.stocked:
                 self.do("fetch", "--quiet", url, f"+refs/heads/*:refs/remotes/{name}/*")
             if self.has("rev-parse", "-q", "--verify", f"{name}/main"):
                 self.level(f"{name}/main", change)
-
-    def exists(self, name: str) -> bool:
-        """Has that node a repository?"""
-        if self.peer is None or name == self.node:
-            return os.path.isdir(self.bare)
-        done = self.call.doer.look(*self.peer.ssh(f"test -d {self.bare}"))
-        return done.status == 0 if done.status <= 1 else bool(must(done, "ssh"))
 
     def level(self, other: str, change: bool) -> None:
         """The working copy goes forward to that commit, or has it already."""
@@ -156,20 +150,20 @@ def must(done: Ended, what: str) -> Ended:
 @contextmanager
 def reached(call: Call, place: Place) -> Iterator[Peer | None]:
     """The peer with its lock held, or None where it is down; raises Failure where it speaks, but not by ssh."""
-    lock = call.run.path("lock/configure")
-    line = f"mkdir -p {os.path.dirname(lock)}; exec flock -n -E {BUSY} {lock} sh -c 'echo held; exec cat'"
-    other, why = place.config.peer, ""
+    lock, other, why = call.run.path("lock/configure"), place.config.peer, ""
+    held = f"test -d {call.state.path('definitions.git')} && echo stocked || echo empty"
+    line = f"mkdir -p {os.path.dirname(lock)}; exec flock -n -E {BUSY} {lock} sh -c '{held}; exec cat'"
     for address in (other.storage, other.production):
         peer = Peer(other.name, address)
         with subprocess.Popen(
-            peer.ssh(line if not call.dry else "echo held"), env=environment(), text=True,
+            peer.ssh(held if call.dry else line), env=environment(), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:
-            assert process.stdin and process.stdout and process.stderr
-            if process.stdout.readline() == "held\n":
-                yield peer
+            assert process.stdout
+            if (word := process.stdout.readline().strip()) in ("stocked", "empty"):
+                yield peer._replace(stocked=word == "stocked")
                 return
-            why = " ".join(process.stderr.read().split())
+            why = " ".join(process.communicate()[1].split())
         if process.returncode == BUSY:
             raise Failure(Exit.AGAIN, f"kc-configure runs on {other.name}: try again")
     if node_facts(place).alive:

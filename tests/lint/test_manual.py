@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kisscluster.base import config
-from kisscluster.base.exits import MEANING, Exit
+from kisscluster.base.exits import Exit
 from kisscluster.decide.quorum import FACTS
 from tests.lint.project import COMMANDS, MODULES, PAGES, ROOT, lint, section, text, tool
 
@@ -25,6 +25,20 @@ ORDER = [
     "EXAMPLES",
     "SEE ALSO",
 ]
+MEANING = {
+    Exit.OK: "yes, or done, or already so",
+    Exit.NO: "no",
+    Exit.USAGE: "usage",
+    Exit.UNAVAILABLE: "something needed is not available",
+    Exit.BUG: "bug",
+    Exit.AGAIN: "stale or busy, try again",
+    Exit.PERMISSION: "permission",
+    Exit.CONFIG: "configuration",
+    Exit.NO_QUORUM: "no quorum",
+    Exit.UNSAFE: "unsafe, needs --force",
+    Exit.CANNOT_TELL: "cannot tell",
+    Exit.TIMEOUT: "timed out",
+}
 # answers in DRBD's codes
 FOREIGN = {"kc-fence-peer"}
 

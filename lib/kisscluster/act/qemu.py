@@ -3,7 +3,6 @@
 import os
 import pwd
 import shlex
-import stat
 import zlib
 
 from kisscluster.base.config import Vm
@@ -134,18 +133,12 @@ def _disks(vm: Vm, devices: list[str]) -> list[str]:
 def _drives(vm: Vm, devices: list[str]) -> list[str]:
     """Two empty CD drives, cd0 and cd1, for kc-monitor; the machine has six ports, and IDE disks come first."""
     taken = len(devices) if vm.disk == "ide" else 0
-    out = []
-    for index in range(2):
-        if (port := 5 - index) >= taken:
-            out += ["-device", f"ide-cd,bus=ide.{port},id=cd{index}"]
-    return out
+    free = [(index, port) for index, port in enumerate((5, 4)) if port >= taken]
+    return [word for index, port in free for word in ("-device", f"ide-cd,bus=ide.{port},id=cd{index}")]
 
 
 def _driver(device: str) -> str:
-    try:
-        return "file" if stat.S_ISREG(os.stat(device).st_mode) else "host_device"
-    except OSError:
-        return "host_device"
+    return "file" if os.path.isfile(device) else "host_device"
 
 
 def _controller(kind: str, index: int) -> str:

@@ -3,7 +3,8 @@
 import os
 import re
 import zlib
-from typing import NamedTuple
+from itertools import product
+from typing import Annotated, NamedTuple
 
 from configobj import ConfigObj, ConfigObjError, flatten_errors, get_extra_values
 
@@ -15,65 +16,38 @@ from kisscluster.base.state import is_vm_name
 with without("pprint"):
     from configobj.validate import Validator, VdtValueError
 
-# key: (configobj's check, what a person should have written)
-CLUSTER = {
-    "cluster": ("name", "a name of letters, digits, - and _"),
-    "ping": ("address", "an IPv4 address on the LAN, normally the switch's"),
-    "port": ("integer(1, 65535, default=5324)", "a UDP port from 1 to 65535"),
-    "interval": ("float(0.1, 10, default=0.5)", "seconds from 0.1 to 10"),
-    "deadtime": ("float(1, 60, default=3.0)", "seconds from 1 to 60"),
-    "settle": ("float(0, 3600, default=30)", "seconds from 0 to 3600"),
-    "failback": ("option('migrate', 'restart', 'manual', default='migrate')", "migrate, restart or manual"),
-    "failback_after": ("float(0, 86400, default=600)", "seconds from 0 to 86400"),
-    "reserve": ("integer(0, 16777216, default=256)", "MiB, from 0 on"),
-    "pause": ("float(0, 3600, default=0)", "seconds from 0 to 3600"),
-}
-NODE = {
-    "production": ("address", "an IPv4 address on the production LAN"),
-    "storage": ("address", "an IPv4 address on the storage cable"),
-    "fence": ("string(default='')", "a command as typed in a shell (quote it where it has commas)"),
-}
-VM = {
-    "node": ("string", "the name of its home node"),
-    "memory": ("integer(16, 16777216)", "MiB, from 16 on"),
-    "cpus": ("integer(1, 1024)", "a number from 1 to 1024"),
-    "bridge": ("interfaces", "one or more names of bridges"),
-    "mac": ("macs(default=list())", "one unicast MAC address for each bridge, as 02:00:c0:ff:ee:04"),
-    "order": ("integer(0, 1000000, default=50)", "a number from 0 to 1000000"),
-    "stop_timeout": ("float(1, 86400, default=120)", "seconds from 1 to 86400"),
-    "disk": ("option('scsi', 'virtio', 'ide', default='scsi')", "scsi, virtio or ide"),
-    "accel": ("option('kvm', 'tcg', default='kvm')", "kvm or tcg"),
-    "vnc": ("string(default='')", "a display address such as 127.0.0.1:1, or nothing"),
-    "clock": ("option('utc', 'localtime', default='utc')", "utc or localtime"),
-    "extra": ("string(default='')", "QEMU arguments as typed in a shell (quote them where they have commas)"),
-    "watchdog": ("option('no', 'yes', default='no')", "no or yes"),
-}
+Words = tuple[str, ...]
+Keys = dict[str, tuple[str, str]]
+OWN = "an address of its own, not that of "
 
 
 class Node(NamedTuple):
     name: str
-    production: str
-    storage: str
-    fence: str
+    production: Annotated[str, "address", "an IPv4 address on the production LAN"]
+    storage: Annotated[str, "address", "an IPv4 address on the storage cable"]
+    fence: Annotated[str, "string(default='')", "a command as typed in a shell (quote it where it has commas)"]
 
 
 class Config(NamedTuple):
-    """kisscluster.conf; all times in seconds, reserve in MiB."""
+    """kisscluster.conf; all times in seconds, reserve in MiB.
+
+    Annotated: a key of the file, with configobj's check and with what a person should have written.
+    """
 
     file: str
-    cluster: str
-    ping: str
-    port: int
-    interval: float
-    deadtime: float
-    settle: float
-    failback: str
-    failback_after: float
+    cluster: Annotated[str, "name", "a name of letters, digits, - and _"]
+    ping: Annotated[str, "address", "an IPv4 address on the LAN, normally the switch's"]
+    port: Annotated[int, "integer(1, 65535, default=5324)", "a UDP port from 1 to 65535"]
+    interval: Annotated[float, "float(0.1, 10, default=0.5)", "seconds from 0.1 to 10"]
+    deadtime: Annotated[float, "float(1, 60, default=3.0)", "seconds from 1 to 60"]
+    settle: Annotated[float, "float(0, 3600, default=30)", "seconds from 0 to 3600"]
+    failback: Annotated[str, "option('migrate', 'restart', 'manual', default='migrate')", "migrate, restart or manual"]
+    failback_after: Annotated[float, "float(0, 86400, default=600)", "seconds from 0 to 86400"]
     nodes: tuple[Node, Node]
     me: Node
     peer: Node
-    reserve: int = 256
-    pause: float = 0.0
+    reserve: Annotated[int, "integer(0, 16777216, default=256)", "MiB, from 0 on"] = 256
+    pause: Annotated[float, "float(0, 3600, default=0)", "seconds from 0 to 3600"] = 0.0
 
     @property
     def second(self) -> bool:
@@ -93,19 +67,21 @@ class Vm(NamedTuple):
     """vm/NAME.conf; memory in MiB, stop_timeout in seconds."""
 
     name: str
-    node: str
-    memory: int
-    cpus: int
-    bridge: tuple[str, ...]
-    mac: tuple[str, ...]
-    order: int
-    stop_timeout: float
-    disk: str
-    accel: str
-    vnc: str
-    clock: str
-    extra: str
-    watchdog: str = "no"
+    node: Annotated[str, "string", "the name of its home node"]
+    memory: Annotated[int, "integer(16, 16777216)", "MiB, from 16 on"]
+    cpus: Annotated[int, "integer(1, 1024)", "a number from 1 to 1024"]
+    bridge: Annotated[Words, "interfaces", "one or more names of bridges"]
+    mac: Annotated[Words, "macs(default=list())", "one unicast MAC address for each bridge, as 02:00:c0:ff:ee:04"]
+    order: Annotated[int, "integer(0, 1000000, default=50)", "a number from 0 to 1000000"]
+    stop_timeout: Annotated[float, "float(1, 86400, default=120)", "seconds from 1 to 86400"]
+    disk: Annotated[str, "option('scsi', 'virtio', 'ide', default='scsi')", "scsi, virtio or ide"]
+    accel: Annotated[str, "option('kvm', 'tcg', default='kvm')", "kvm or tcg"]
+    vnc: Annotated[str, "string(default='')", "a display address such as 127.0.0.1:1, or nothing"]
+    clock: Annotated[str, "option('utc', 'localtime', default='utc')", "utc or localtime"]
+    extra: Annotated[
+        str, "string(default='')", "QEMU arguments as typed in a shell (quote them where they have commas)"
+    ]
+    watchdog: Annotated[str, "option('no', 'yes', default='no')", "no or yes"] = "no"
 
 
 class Unread(NamedTuple):
@@ -118,38 +94,47 @@ class Unread(NamedTuple):
 Resource = Vm | Unread  # a VM as far as its disks go
 
 
-def _is_address(value: object) -> str:
-    parts = value.split(".") if isinstance(value, str) else []
-    if len(parts) != 4 or not all(re.fullmatch(r"0|[1-9][0-9]{0,2}", part) and int(part) < 256 for part in parts):
-        raise VdtValueError(value)
-    first = int(parts[0])
-    if first in (0, 127) or first >= 224:
-        raise VdtValueError(value)
-    return str(value)
+def _keys(kind: type) -> Keys:
+    """The fields that are keys of the file: each with its check, and what a person should have written."""
+    return {key: hint.__metadata__ for key, hint in kind.__annotations__.items() if hasattr(hint, "__metadata__")}
 
 
-def _is_name(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", value):
+CLUSTER, NODE, VM = _keys(Config), _keys(Node), _keys(Vm)
+
+
+def _word(value: object, form: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(form, value):
         raise VdtValueError(value)
     return value
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _words(value: str | list[str], form: str) -> list[str]:
+    return [_word(word, form) for word in ([value] if isinstance(value, str) else value)]
+
+
+def _is_address(value: object) -> str:
+    address = _word(value, r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
+    numbers = [int(part) for part in address.split(".")]
+    if max(numbers) > 255 or numbers[0] in (0, 127) or numbers[0] >= 224:
+        raise VdtValueError(value)
+    return address
+
+
+def _is_name(value: object) -> str:
+    return _word(value, r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 def _is_interfaces(value: str | list[str]) -> list[str]:
-    names = _listed(value)
-    if not names or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", name) for name in names):
+    names = _words(value, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+    if not names:
         raise VdtValueError(value)
     return names
 
 
 def _is_macs(value: str | list[str]) -> list[str]:
-    macs = [mac.lower() for mac in _listed(value)]
-    if not all(re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac) for mac in macs):
-        raise VdtValueError(value)
-    if "00:00:00:00:00:00" in macs or len(set(macs)) < len(macs):
+    unicast = r"(?!(00:){5}00)[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}"
+    macs = [mac.lower() for mac in _words(value, unicast)]
+    if len(set(macs)) < len(macs):
         raise VdtValueError(value)
     return macs
 
@@ -163,7 +148,7 @@ def mistake(file: str, section: str, key: str, value: object, expected: str) -> 
     return f"{file}: section {section or 'top'}, key {key}, {shown}: expected {expected}"
 
 
-def _parse(file: str, spec: list[str], what: dict[str, tuple[str, str]]) -> tuple[ConfigObj, list[str]]:
+def _parse(file: str, spec: list[str], what: Keys) -> tuple[ConfigObj, list[str]]:
     try:
         found = ConfigObj(file, configspec=spec, file_error=True, interpolation=False, encoding="utf-8")
     except OSError as error:
@@ -171,17 +156,17 @@ def _parse(file: str, spec: list[str], what: dict[str, tuple[str, str]]) -> tupl
     except (ConfigObjError, UnicodeError) as error:
         raise Failure(Exit.CONFIG, f"{file}: {error}: expected lines `key = value`") from None
     raw = found.dict()
+
+    def wrong(path: list[str], expected: str) -> str:
+        return mistake(file, "/".join(path[:-1]), path[-1], _dig(raw, path), expected)
+
     result = found.validate(Validator(CHECKS), preserve_errors=True)
-    mistakes = [_bad(file, raw, sections, key, what) for sections, key, _ in flatten_errors(found, result)]
-    mistakes += [
-        mistake(file, "/".join(sections), key, _dig(raw, list(sections) + [key]), _nothing(what))
-        for sections, key in get_extra_values(found)
+    mistakes = [
+        wrong([*sections, key], what[key][1]) if key else wrong(sections, "a [section] of that name")
+        for sections, key, _ in flatten_errors(found, result)
     ]
-    return found, mistakes
-
-
-def _nothing(what: dict[str, tuple[str, str]]) -> str:
-    return "no such key; known are " + ", ".join(sorted(what))
+    nothing = "no such key; known are " + ", ".join(sorted(what))
+    return found, mistakes + [wrong([*sections, key], nothing) for sections, key in get_extra_values(found)]
 
 
 def _dig(raw: object, keys: list[str]) -> object:
@@ -190,12 +175,6 @@ def _dig(raw: object, keys: list[str]) -> object:
             return None
         raw = raw.get(key)
     return raw
-
-
-def _bad(file: str, raw: object, sections: list[str], key: str | None, what: dict[str, tuple[str, str]]) -> str:
-    if key is None:
-        return mistake(file, "/".join(sections[:-1]), sections[-1], _dig(raw, sections), "a [section] of that name")
-    return mistake(file, "/".join(sections), key, _dig(raw, [*sections, key]), what[key][1])
 
 
 def _fail(mistakes: list[str]) -> None:
@@ -241,14 +220,10 @@ def _node_mistakes(file: str, nodes: ConfigObj) -> list[str]:
 def _address_mistakes(file: str, found: ConfigObj) -> list[str]:
     used: dict[str, str] = {found["ping"]: "ping"}
     out = []
-    for name in found["nodes"].sections:
-        for key in ("production", "storage"):
-            address = found["nodes"][name][key]
-            if address in used:
-                out.append(
-                    mistake(file, f"nodes/{name}", key, address, f"an address of its own, not that of {used[address]}")
-                )
-            used.setdefault(address, f"{name}'s {key}")
+    for name, key in product(found["nodes"].sections, ("production", "storage")):
+        address, mine = found["nodes"][name][key], f"{name}'s {key}"
+        if (owner := used.setdefault(address, mine)) != mine:
+            out.append(mistake(file, f"nodes/{name}", key, address, OWN + owner))
     return out
 
 
@@ -299,19 +274,12 @@ def load_vms(config: Config) -> tuple[list[Vm], list[str]]:
 
 
 def _same_macs(config: Config, vms: list[Vm]) -> dict[str, str]:
-    owner: dict[str, str] = {}
+    used: dict[str, str] = {}
     out: dict[str, str] = {}
     for vm in vms:
         for mac in vm.mac:
-            if mac in owner:
-                out[vm.name] = mistake(
-                    f"{config.vm_folder}/{vm.name}.conf",
-                    "",
-                    "mac",
-                    mac,
-                    f"an address of its own, not that of {owner[mac]}",
-                )
-            owner.setdefault(mac, vm.name)
+            if (owner := used.setdefault(mac, vm.name)) != vm.name:
+                out[vm.name] = mistake(f"{config.vm_folder}/{vm.name}.conf", "", "mac", mac, OWN + owner)
     return out
 
 

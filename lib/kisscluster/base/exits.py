@@ -6,34 +6,18 @@ from enum import IntEnum
 class Exit(IntEnum):
     """Exit status of every command but kc-fence-peer (DRBD's codes)."""
 
-    OK = 0
+    OK = 0  # yes, or done, or already so
     NO = 1
     USAGE = 2
-    UNAVAILABLE = 69
+    UNAVAILABLE = 69  # something needed is not available
     BUG = 70
-    AGAIN = 75
+    AGAIN = 75  # stale or busy, try again
     PERMISSION = 77
     CONFIG = 78
     NO_QUORUM = 106
-    UNSAFE = 107
+    UNSAFE = 107  # unsafe, needs --force
     CANNOT_TELL = 112
     TIMEOUT = 124
-
-
-MEANING = {
-    Exit.OK: "yes, or done, or already so",
-    Exit.NO: "no",
-    Exit.USAGE: "usage",
-    Exit.UNAVAILABLE: "something needed is not available",
-    Exit.BUG: "bug",
-    Exit.AGAIN: "stale or busy, try again",
-    Exit.PERMISSION: "permission",
-    Exit.CONFIG: "configuration",
-    Exit.NO_QUORUM: "no quorum",
-    Exit.UNSAFE: "unsafe, needs --force",
-    Exit.CANNOT_TELL: "cannot tell",
-    Exit.TIMEOUT: "timed out",
-}
 
 
 class Failure(Exception):

@@ -7,44 +7,12 @@ from typing import NamedTuple
 
 # In the order of the kernel's enum drbd_conns (FACTS 1.3): from Connected on, the two speak with each other.
 CONNECTIONS = (
-    "Unconfigured",
-    "StandAlone",
-    "Disconnecting",
-    "Unconnected",
-    "Timeout",
-    "BrokenPipe",
-    "NetworkFailure",
-    "ProtocolError",
-    "TearDown",
-    "WFConnection",
-    "WFReportParams",
-    "Connected",
-    "StartingSyncS",
-    "StartingSyncT",
-    "WFBitMapS",
-    "WFBitMapT",
-    "WFSyncUUID",
-    "SyncSource",
-    "SyncTarget",
-    "VerifyS",
-    "VerifyT",
-    "PausedSyncS",
-    "PausedSyncT",
-    "Ahead",
-    "Behind",
-)
+    "Unconfigured StandAlone Disconnecting Unconnected Timeout BrokenPipe NetworkFailure ProtocolError TearDown "
+    "WFConnection WFReportParams Connected StartingSyncS StartingSyncT WFBitMapS WFBitMapT WFSyncUUID "
+    "SyncSource SyncTarget VerifyS VerifyT PausedSyncS PausedSyncT Ahead Behind"
+).split()
 ROLES = ("Primary", "Secondary", "Unknown")
-DISKS = (
-    "Diskless",
-    "Attaching",
-    "Failed",
-    "Negotiating",
-    "Inconsistent",
-    "Outdated",
-    "DUnknown",
-    "Consistent",
-    "UpToDate",
-)
+DISKS = "Diskless Attaching Failed Negotiating Inconsistent Outdated DUnknown Consistent UpToDate".split()
 BAD = ("Diskless", "Failed")
 _LINE = re.compile(r"([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([A-Za-z]+)/([A-Za-z]+) ([rs])")
 
@@ -85,9 +53,8 @@ class Drbd(NamedTuple):
         )
 
     def __str__(self) -> str:
-        return (
-            f"{self.connection} {self.role}/{self.peer_role} {self.disk}/{self.peer_disk} {'s' if self.frozen else 'r'}"
-        )
+        flag = "s" if self.frozen else "r"
+        return f"{self.connection} {self.role}/{self.peer_role} {self.disk}/{self.peer_disk} {flag}"
 
     @property
     def connected(self) -> bool:

@@ -23,7 +23,9 @@ SOURCE_NOT = "SyncSource Primary/Secondary UpToDate/Inconsistent r"
     (True, copy(f.APART), copy(f.FROZEN), True),               # it froze: it cannot have gone on
     (True, copy(f.APART), copy(RUNNING_APART), False),         # somebody let it write
     (True, copy(f.APART), copy(f.ALONE), False),
-    (True, copy(f.APART, ahead=True), copy(), False),
+    (True, copy(f.APART, ahead=True), copy(), True),           # about to go on: its last look asks for even (*27)
+    (True, copy(f.ALONE, ahead=True), copy(), False),          # it went on
+    (False, copy(f.EVEN, ahead=True), copy(f.EVEN), False),
     (True, copy(f.APART), copy(ahead=True), False),
     (True, copy(f.EVEN, yields=True), copy(f.EVEN), False),
     (True, copy(None), copy(f.EVEN), False),                   # not up: we cannot say

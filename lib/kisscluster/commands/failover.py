@@ -85,6 +85,8 @@ def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
 
 def note_starts(call: Call, place: Place, actions: list[Action], guests: list[Guest]) -> None:
     """Since when each VM starts here, and whether others wait for that: who starts next is decided from it."""
+    if call.dry:
+        return  # what a person would do to the VMs is asked, not what is noted
     starts = {action.vm for action in actions if action.verb == plans.START}
     old = {guest.name for guest in guests if guest.running} | starts
     with suppress(OSError):

@@ -57,11 +57,12 @@ MUTANTS = [
     Mutant("06-give-up-what-the-peer-cannot-take", "a guest is given up whatever its copies are", ((
         "decide/rules.py", GIVE_UP, "    return node.alive\n"),)),
     Mutant("07-even-by-one-word", "our own word is enough for even", (
-        ("decide/marks.py", "    if me.level and peer.level:\n", "    if me.level:\n"),
-        ("decide/marks.py", "me.ahead or last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):",
-         "me.ahead or me.yields or me.drbd is None or spoils(me.drbd):"))),
-    Mutant("08-even-while-one-is-ahead", "even is set while one is still ahead", ((
-        "decide/marks.py", "    if me.ahead or last.ahead or me.yields", "    if me.yields"),)),
+        ("decide/marks.py", "not me.ahead and me.level and peer.level\n", "not me.ahead and me.level\n"),
+        ("decide/marks.py", "last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):",
+         "me.yields or me.drbd is None or spoils(me.drbd):"))),
+    Mutant("08-even-while-one-is-ahead", "even is set while one is still ahead", (
+        ("decide/marks.py", "    if last.ahead or me.yields", "    if me.yields"),
+        ("decide/marks.py", "before or not me.ahead and me.level", "before or me.level"))),
     Mutant("09-doubt-after-a-whole-deadtime", "the doubt begins as late as a takeover", (
         ("see/heart.py", "        if now - heard > self.times.deadtime / 2:\n            self.unbroken = False\n",
          "        if now - heard > self.times.deadtime * 2:\n            self.unbroken = False\n"),)),
@@ -113,6 +114,8 @@ MUTANTS = [
         "    drbd = vm.me.drbd\n    if True:\n        return False\n    unknown"),)),
     Mutant("26-fit-by-hearsay", "a node that cannot know goes on saying that it is fit", ((
         "see/daemon.py", "        fit = self.heart.lan_since is not None and self.beat.published\n", "        fit = True\n"),)),
+    Mutant("27-about-to-go-on-is-not-even", "the mark of who is about to go on takes its own permission away", ((
+        "decide/marks.py", "    if last.ahead or me.yields", "    if me.ahead or last.ahead or me.yields"),)),
     Mutant("30-outdate-without-disconnecting", "outdate without disconnecting first, its exit status believed", (
         ("act/drbd.py", '    doer.do("drbdadm", "disconnect", "--force", name)\n    doer.do("drbdadm", "outdate", name)\n',
          '    return doer.do("drbdadm", "outdate", name).status == 0\n'),)),

@@ -19,7 +19,7 @@ cat "${KC_PROC_DRBD:-/proc/drbd}"
 read -r line < /proc/sys/kernel/random/boot_id && echo "boot $line"
 cd /run/kisscluster || exit 0
 for name in links decision; do read -r line < $name && echo "$name $line"; done
-echo marks even/* yields/* claim/* pending/*
+echo marks even/* yields/* claim/* pending/* local/leavin[g]
 cd /var/lib/kisscluster && echo marks ahead/* split-brain/*
 """
 STATUS = "kc-status; echo status $?"

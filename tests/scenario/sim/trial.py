@@ -53,6 +53,8 @@ def disturb(world: World, seed: int, lag: float) -> None:
     if lag > 0:
         pace.spread = 1 + rng.choice((0.0, 3.0, 15.0)) * lag
         pace.sync = rng.choice((0.0, 0.01, 0.5, 2.0)) * lag
+        for machine in world.machines.values():
+            machine.var.sync_seconds = pace.sync
         pace.disks.notice = (0.6, 2.5)
         pace.disks.seek = (0.1, 1.2)
         pace.disks.message = rng.choice((0.0005, 0.0005, 0.3))

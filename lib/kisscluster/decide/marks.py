@@ -16,8 +16,8 @@ def next_even(before: bool, me: Copy, peer: Copy, last: Copy) -> bool:
 
     `last`: the peer's last word, however old it is: an old word may take the mark away, never give it.
     `peer.drbd` is None while no word is newer than our last change; our own None is a resource that is not up,
-    of which we cannot say anything. Our own mark ahead alone gives nothing and takes nothing (*27): it is written before
-    the last look that asks for even, and is taken away again where that look refuses.
+    of which we cannot say anything. Our own mark ahead gives nothing and takes nothing (*27): it is written before the
+    last look, which asks for even, and is taken away again where that look refuses.
     """
     if last.ahead or me.yields or me.drbd is None or spoils(me.drbd) or spoils(last.drbd):
         return False

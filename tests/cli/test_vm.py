@@ -324,7 +324,8 @@ def test_fence_peer_with_a_broken_installation_never_permits(node: FakeNode) -> 
 
 def test_vm_start_by_a_person_goes_through_systemctl(node: FakeNode) -> None:
     done = node.call("kc-vm-start", "web1")
-    assert (done.returncode, node.called()) == (0, ["systemctl start kc-vm@web1.service"])
+    assert (done.returncode, node.called()) == (0, ["systemctl --no-block reset-failed kc-vm@web1.service",
+                                                   "systemctl start kc-vm@web1.service"])
     node.facts({"local/stopped/web1": "yes 3", "local/failed/web1": ""})
     done = node.call("kc-vm-start", "web1")
     assert done.returncode == 0
@@ -336,7 +337,7 @@ def test_vm_start_by_a_person_goes_through_systemctl(node: FakeNode) -> None:
 
 def test_vm_start_of_the_peers_vm_is_left_to_the_peer(node: FakeNode) -> None:
     done = node.call("kc-vm-start", "--timeout", "0.3", "web2")
-    assert (done.returncode, node.called()) == (124, [])
+    assert (done.returncode, node.called()) == (124, ["systemctl --no-block reset-failed kc-vm@web2.service"])
     node.facts({"peer/local/running/web2": ""})
     assert node.call("kc-vm-start", "web2").stdout == "vm=web2 running=node2\n"
 
@@ -412,7 +413,8 @@ def test_vm_stop_keeps_it_stopped(node: FakeNode) -> None:
     node.facts({"local/running/web1": ""})
     node.answer("systemctl", "stop", f"rm {node.run}/local/running/web1")
     done = node.call("kc-vm-stop", "web1")
-    assert (done.returncode, node.called()) == (0, ["systemctl stop kc-vm@web1.service"])
+    assert (done.returncode, node.called()) == (0, ["systemctl stop kc-vm@web1.service",
+                                                   "systemctl --no-block reset-failed kc-vm@web1.service"])
     assert "kc-vm-start web1" in done.stderr
     assert (node.lib / "words/stopped/web1").read_text() == "yes 1\n"
     assert node.call("kc-failover").returncode == 0
@@ -428,7 +430,7 @@ def test_guest_that_switched_itself_off_stays_off(node: FakeNode) -> None:
     node.call("kc-failover")
     assert "kc-vm@web1" not in " ".join(node.called())
     node.call("kc-vm-start", "web1")
-    assert node.called() == ["systemctl start kc-vm@web1.service"]
+    assert node.called()[-1] == "systemctl start kc-vm@web1.service"
 
 
 def test_crashed_guest_is_left_to_systemd(node: FakeNode) -> None:

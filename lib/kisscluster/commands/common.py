@@ -2,6 +2,7 @@
 
 import argparse
 
+from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call
 from kisscluster.base.config import Config, Resource, Unread, Vm, load, load_vm
 from kisscluster.base.exits import Exit, Failure
@@ -59,6 +60,13 @@ def say_word(call: Call, place: Place, name: str, yes: bool) -> None:
     call.write(call.state, f"words/{name}", str(new), durable=True)
     call.write(call.run, f"local/{name}", str(new))
     call.wake("failover")
+
+
+def forget(call: Call, place: Place, name: str) -> None:
+    """How it ended here is over, with the starts that systemd counts: it must refuse no person and no failover."""
+    for mark in ("failed", "off"):
+        call.remove(place.run, f"local/{mark}/{name}")
+    enqueue(call.doer, "reset-failed", [unit("vm", name)])
 
 
 def go_ahead(call: Call, place: Place, vm: Resource) -> bool:

@@ -7,7 +7,7 @@ from kisscluster.base.cli import Call, start
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import ask, place_of, status_of
+from kisscluster.commands.common import ask, forget, place_of, status_of
 from kisscluster.decide import plan as plans
 from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
@@ -67,13 +67,6 @@ def tidy(call: Call, place: Place, name: str) -> None:
             call.remove(place.run, f"local/running/{name}")
 
 
-def forget(call: Call, place: Place, name: str) -> None:
-    """How it ended here is over: when the peer dies next, systemd must not refuse it for what failed before."""
-    call.remove(place.run, f"local/off/{name}")
-    if call.remove(place.run, f"local/failed/{name}"):
-        enqueue(call.doer, "reset-failed", [unit("vm", name)])
-
-
 def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
     """One mark that cannot be written (/run full, /var read-only, its lock held) keeps no other VM waiting."""
     for action in actions:
@@ -83,15 +76,14 @@ def keep_all_books(call: Call, place: Place, actions: list[Action]) -> None:
             call.talk(f"{action.verb} {action.vm}: {error}")
 
 
-def note_starts(call: Call, place: Place, actions: list[Action], guests: list[Guest]) -> None:
+def note_starts(call: Call, place: Place, actions: list[Action], guests: list[Guest], running: set[str]) -> None:
     """Since when each VM starts here, and whether others wait for that: who starts next is decided from it."""
     if call.dry:
         return  # what a person would do to the VMs is asked, not what is noted
     starts = {action.vm for action in actions if action.verb == plans.START}
-    old = {guest.name for guest in guests if guest.running} | starts
     with suppress(OSError):
         for name in place.run.names("begun"):
-            if name not in old:
+            if name not in running | starts:
                 call.remove(place.run, f"begun/{name}")
         for guest in guests:
             if guest.name in starts and guest.begun is None:
@@ -131,8 +123,11 @@ def work(call: Call) -> int:
         node = node_facts(place)
         decision = decide(node)
         facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
-        guests = [guest(place, vm, fact.me.running) for vm, fact in zip(vms, facts, strict=True)]
-        actions = in_turn(plan(decision, node, facts, 2 * place.config.deadtime), guests, room(place))
+        actions = plan(decision, node, facts, 2 * place.config.deadtime)
+        guests: list[Guest] = []
+        if any(action.verb == plans.START for action in actions):
+            guests = [guest(place, vm, fact.me.running) for vm, fact in zip(vms, facts, strict=True)]
+            actions = in_turn(actions, guests, room(place))
         queue = jobs(actions)
         if decision.fence:
             queue["start"].append("kc-fence.service")
@@ -140,7 +135,7 @@ def work(call: Call) -> int:
         summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"
         tell(call, place, summary, actions)
         keep_all_books(call, place, actions)
-        note_starts(call, place, actions, guests)
+        note_starts(call, place, actions, guests, {fact.name for fact in facts if fact.me.running})
     call.answer(decision=decision.word, actions=summary)
     if mistakes:
         raise Failure(Exit.CONFIG, "\n".join(mistakes))

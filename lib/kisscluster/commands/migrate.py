@@ -145,8 +145,8 @@ def carry(move: Move) -> str:
         elif under_way:
             begun = True
             move.say("migration", progress(told or {}))
-        elif told is not None and (port := port_of(move.facts)):
-            begun, end = begin(move, port), time.monotonic() + END + move.vm.memory / SLOWEST
+        elif told is not None and all(there := port_of(move.facts.peer.incoming)):
+            begun, end = begin(move, there[0]), time.monotonic() + END + move.vm.memory / SLOWEST
 
 
 def begin(move: Move, port: int) -> bool:
@@ -201,7 +201,7 @@ def receive(move: Move) -> int:
 
 def take(move: Move) -> str:
     """Why it must not run here, or nothing once it may."""
-    port = (move.place.run.read(f"local/incoming/{move.name}") or "").partition(" ")[0]
+    port, _ = port_of(move.place.run.read(f"local/incoming/{move.name}") or "")
     if move.ended():
         if not drbd.two_primaries(move.call.doer, move.name, True):
             return "two primaries could not be allowed"

@@ -6,12 +6,13 @@ import shlex
 import time
 
 from kisscluster.act import qemu
-from kisscluster.act.systemd import enqueue, unit, wait_for
+from kisscluster.act.systemd import unit, wait_for
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.run import environment
-from kisscluster.commands.common import facts_of, named_vm, place_of, say_word, vm_argument
+from kisscluster.commands.common import facts_of, forget, named_vm, place_of, say_word, vm_argument
+from kisscluster.decide.migrate import port_of
 from kisscluster.decide.quorum import HOLD, decide
 from kisscluster.decide.rules import belongs_here
 from kisscluster.see import kernel
@@ -37,10 +38,10 @@ def alone(call: Call, name: str) -> None:
 def direct(call: Call, place: Place, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
-    port = (call.run.read(f"local/incoming/{vm.name}") or "").partition(" ")[0]
+    incoming = call.run.read(f"local/incoming/{vm.name}")
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
-    if port:
-        command += qemu.waiting(place.config.me.storage, int(port))
+    if incoming is not None:
+        command += qemu.waiting(place.config.me.storage, port_of(incoming)[0])
     elif not call.dry:
         alone(call, vm.name)
     qemu.prepare(call.doer, vm, call.run.root, devices)
@@ -48,7 +49,7 @@ def direct(call: Call, place: Place, vm: Vm) -> int:
     if not devices:
         raise Failure(Exit.UNAVAILABLE, f"{kernel.by_res()}/{vm.name}: no volume: its DRBD resource is not up here")
     if go:
-        if not port:
+        if incoming is None:
             call.run.write(f"local/running/{vm.name}", "")
         if call.run.has("turn"):
             call.wake("failover")
@@ -77,19 +78,12 @@ def person(call: Call, place: Place, vm: Vm) -> int:
     node, facts = facts_of(place, vm)
     if facts.stopped:
         say_word(call, place, f"stopped/{vm.name}", False)
-    for mark in ("failed", "off"):
-        call.remove(place.run, f"local/{mark}/{vm.name}")
+    forget(call, place, vm.name)
     word = decide(node).word
     here = facts.at_home if word == HOLD else belongs_here(word, facts)
     if node.alive and not facts.me.running and (facts.peer.running or facts.moving or not here):
         return elsewhere(call, place, vm)
-    if facts.me.failed:
-        enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])
     ended = wait_for(call.doer, "start", unit("vm", vm.name))
-    if "too often" in ended.talk:  # systemd's limit is for a QEMU that fails, not for a person
-        enqueue(call.doer, "reset-failed", [unit("vm", vm.name)])
-        ended = wait_for(call.doer, "start", unit("vm", vm.name))
-        call.remove(place.run, f"local/failed/{vm.name}")
     if ended.status == 0:
         call.answer(vm=vm.name, running=place.config.me.name)
         return Exit.OK

@@ -13,7 +13,16 @@ from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Resource, Vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.notify import notify
-from kisscluster.commands.common import checked, facts_of, named_vm, place_of, say_word, vm_argument, vm_or_unknown
+from kisscluster.commands.common import (
+    checked,
+    facts_of,
+    forget,
+    named_vm,
+    place_of,
+    say_word,
+    vm_argument,
+    vm_or_unknown,
+)
 from kisscluster.see.files import Place
 
 PRESS_AGAIN = 10.0  # seconds; some guests miss the first press of the button
@@ -144,6 +153,7 @@ def person(call: Call, place: Place, vm: Vm) -> int:
             return Exit.TIMEOUT
         time.sleep(PAUSE)
         node, facts = facts_of(place, vm)
+    forget(call, place, vm.name)
     call.talk(f"{vm.name} stays stopped until: kc-vm-start {vm.name}")
     call.answer(vm=vm.name, running="no")
     return Exit.OK

@@ -37,10 +37,10 @@ def broken(node: NodeFacts, vm: VmFacts) -> str:
     return ""
 
 
-def port_of(vm: VmFacts) -> int:
-    """Where the peer's waiting guest listens, 0 while it does not; the peer's word is not trusted to be a port."""
-    port, _, state = vm.peer.incoming.partition(" ")
-    return int(port) if state == "ready" and port.isdecimal() and 1024 <= int(port) <= 65535 else 0
+def port_of(incoming: str) -> tuple[int, bool]:
+    """Where a waiting guest listens, and whether it does so yet; 0 for what is no port, whoever said it."""
+    port, _, state = incoming.partition(" ")
+    return (int(port) if port.isdecimal() and 1024 <= int(port) <= 65535 else 0), state == "ready"
 
 
 def handed_over(vm: VmFacts) -> bool:

@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 module   = PYTHONPATH=lib:. $(PYTHON) -m
 SECONDS  = 600
 
-.PHONY: mutants worlds daily playbooks deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
+.PHONY: bare mutants worlds daily playbooks deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, its mypy is too old for us, and the ansible-core of Debian 13 is tested beside the installed one
 deps:
@@ -71,6 +71,10 @@ playbooks: $(DEPS)
 # the scenarios that are marked so, in both real worlds: half an hour
 daily: $(DEPS)
 	$(PYTEST) -m daily $(worlds)
+
+# both playbooks on two virtual machines with ssh and Python, real LVM and DRBD: half an hour, too long for make test
+bare: $(DEPS)
+	@MAKEFLAGS= $(PYTEST) tests/virtual/test_install.py
 
 # each rule taken out, and found again: some minutes
 mutants: $(DEPS)

@@ -3,89 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import build, package
 from tests.lab.container import ContainerPair
-from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH
+from tests.lab.pair import NODES, PRODUCTION, STORAGE
+from tests.lab.site import Site, changed, recap
 
 # what the role installs beside the packages of every node; a laboratory's node has no way to any package source
 PACKAGES = "ansible-core bash-completion git ifupdown lvm2 openssh-client openssh-server python3-apt qemu-utils".split()
 # what a container cannot: it has the kernel of its host, and its networks are made for it
 ELSEWHERE = {f"kisscluster_manage_{part}": False for part in ("kernel", "lvm", "time")}
-ON_NODE = "/usr/share/ansible/collections/ansible_collections/kisscluster/pair"
-COLLECTION = "ansible_collections/kisscluster/pair"
-
-
-class Site:
-    """Two bare nodes, and a third machine with Ansible, which sits at the switch."""
-
-    def __init__(self, top: Path) -> None:
-        self.pair = ContainerPair(None, PACKAGES)
-        self.top = top
-        self.key = top / "key"
-        (top / "ansible.cfg").write_text("")
-        shutil.copytree(build.CHECKOUT / "ansible", top / COLLECTION)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key], check=True)
-        for node in NODES:
-            self.pair.write(node, "/root/.ssh/authorized_keys", self.key.with_suffix(".pub").read_text(), 0o600)
-            # the package lists are as new as they must be
-            self.pair.run(node, "install -d /var/lib/apt/periodic && touch /var/lib/apt/periodic/update-success-stamp")
-        (top / "pair.json").write_text(json.dumps(inventory(str(package.deb()))))
-
-    def play(self, *options: str, variables: Mapping[str, object] | None = None, expect: int = 0) -> str:
-        """What ansible-playbook prints; every process of it ends with it."""
-        extra = ["-e", json.dumps(variables)] if variables else []
-        command = self.pair.net.enter(
-            "unshare", "--pid", "--fork", "--kill-child", "/usr/bin/ansible-playbook",
-            "-i", str(self.top / "pair.json"), "kisscluster.pair.install", *options, *extra)
-        environment = {
-            **os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.top), "ANSIBLE_HOME": str(self.top / "home"),
-            "ANSIBLE_CONFIG": str(self.top / "ansible.cfg"), "ANSIBLE_PRIVATE_KEY_FILE": str(self.key),
-            "ANSIBLE_HOST_KEY_CHECKING": "0", "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": "",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.top), "HOME": str(self.top)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        print(done.stdout, done.stderr, file=sys.stderr)
-        assert done.returncode == expect, done.stdout[-3000:] + done.stderr[-2000:]
-        return done.stdout
-
-
-def inventory(deb: str, **connections: str) -> dict[str, object]:
-    """Both nodes; connections: how Ansible reaches a node, if not by ssh."""
-    hosts = {node: {"ansible_host": PRODUCTION[node], "ansible_connection": connections.get(node, "ssh"),
-                    "ansible_python_interpreter": "/usr/bin/python3", "ansible_user": "root",
-                    "kisscluster_production": PRODUCTION[node], "kisscluster_storage": STORAGE[node]} for node in NODES}
-    settings = {"kisscluster_cluster": "lab", "kisscluster_ping": SWITCH, "kisscluster_deb": deb,
-                "kisscluster_network": "leave", "kisscluster_accel": "tcg", "kisscluster_settle": 3}
-    return {"kisscluster": {"hosts": hosts, "vars": {**settings, **ELSEWHERE}}}
-
-
-def recap(said: str) -> dict[str, dict[str, int]]:
-    """The numbers at the end of a run."""
-    rows = re.findall(r"^(node\d) +: (.*)$", said, re.M)
-    return {node: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", row)} for node, row in rows}
-
-
-def changed(said: str) -> list[int]:
-    """How much was changed on each node; nothing failed."""
-    found = recap(said)
-    assert set(found) == set(NODES) and not any(row["failed"] + row["unreachable"] for row in found.values())
-    return [found[node]["changed"] for node in NODES]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    new = Site(tmp_path_factory.mktemp("ansible"))
-    yield new
-    new.pair.close()
+    pair = ContainerPair(None, PACKAGES)
+    yield Site(pair, tmp_path_factory.mktemp("ansible"), {"kisscluster_network": "leave", **ELSEWHERE})
+    pair.close()
 
 
 def test_dry_run_on_bare_machines_changes_nothing(site: Site) -> None:
@@ -110,7 +48,7 @@ def test_from_bare_machines_to_a_running_pair(site: Site) -> None:
 
 def test_again_from_a_node_changes_nothing(site: Site) -> None:
     """With the ansible-core of the node's Debian, and the collection where the package put it."""
-    site.pair.write("node1", "/root/pair.json", json.dumps(inventory("/var/cache/kisscluster.deb", node1="local")))
+    site.pair.write("node1", "/root/pair.json", json.dumps(site.inventory("/var/cache/kisscluster.deb", node1="local")))
     heart = site.pair.run("node1", "systemctl show -P MainPID kc-heartbeat.service").stdout
     said = site.pair.run("node1", "ansible-playbook -i /root/pair.json kisscluster.pair.install", timeout=200).stdout
     assert changed(said) == [0, 0], said

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -36,15 +37,17 @@ STORY = (
 class VirtualPair:
     """Two nodes; see pair.Pair. Whatever they write lies in memory and vanishes with this process."""
 
+    disks: tuple[str, ...] = tuple(VMS)
+
     def __init__(self, snapshot: Path | None = None, deb: Path | None = None) -> None:
         self.base = base()
         self.snapshot = snapshot
-        self.root = snapshot or root_disk(self.base, deb)
+        self.root = snapshot or self._root(deb)
         self.directory = _memory_disk()
         self.net = net.Net("virtual")
         isolate.on_exit(self.close)
         net.ip("link", "set", "prod", "address", SWITCH_MAC, netns=self.net.netns)
-        self.printed = {vm: Dots() for vm in VMS}
+        self.printed: dict[str, Dots] = defaultdict(Dots)
         self.before: dict[str, int] = json.loads((snapshot / DOTS).read_text()) if snapshot else dict.fromkeys(VMS, 0)
         self.taps = {node: {network: self.net.plug_tap(node, network) for network in NETWORKS} for node in NODES}
         self.machines: dict[str, Qemu] = {}
@@ -59,21 +62,28 @@ class VirtualPair:
             self.close()
             raise
 
+    def _root(self, deb: Path | None) -> Path:
+        return root_disk(self.base, deb)
+
+    @staticmethod
+    def _make_disk(path: Path) -> None:
+        path.write_bytes(setup.guest_disk(GUEST_MIB))
+
     def _make_disks(self, node: str) -> None:
         directory = self.directory / node
         directory.mkdir()
         frozen = self.snapshot / node if self.snapshot else None
         below, kind = (frozen / "root.qcow2", "qcow2") if frozen else (self.root, "raw")
         run("qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, directory / "root.qcow2")
-        for vm in VMS:
+        for name in self.disks:
             if frozen:
-                shutil.copy(frozen / f"{vm}.raw", directory)
+                shutil.copy(frozen / f"{name}.raw", directory)
             else:
-                (directory / f"{vm}.raw").write_bytes(setup.guest_disk(GUEST_MIB))
+                self._make_disk(directory / f"{name}.raw")
 
     def _start(self, node: str, restore: bool = False) -> None:
         directory = self.directory / node
-        disks = [directory / "root.qcow2", *(directory / f"{vm}.raw" for vm in VMS)]
+        disks = [directory / "root.qcow2", *(directory / f"{name}.raw" for name in self.disks)]
         command = command_line(node, NODES.index(node) + 1, directory, self.base, disks, self.taps[node])
         if restore and self.snapshot:
             command += ["-S", "-incoming", f"exec:cat {self.snapshot / node / STATE}"]
@@ -208,7 +218,7 @@ class VirtualPair:
         for node, qemu in self.machines.items():
             pair.wait(partial(_migrated, qemu), 120, f"memory of {node} saved")
             qemu.quit()
-            for disk in ("root.qcow2", *(f"{vm}.raw" for vm in VMS)):
+            for disk in ("root.qcow2", *(f"{name}.raw" for name in self.disks)):
                 run("cp", "--sparse=always", self.directory / node / disk, target / node)
         (target / DOTS).write_text(json.dumps({vm: self.acknowledged(vm) for vm in VMS}))
         self.close()

@@ -6,6 +6,7 @@ import lzma
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,14 @@ MASKED = (
     "drbd-graceful-shutdown.service nftables.service systemd-random-seed.service systemd-udev-trigger.service"
 ).split()
 ENABLED = {"lab-net.service": "sysinit.target", "lab-agent.service": "sysinit.target"}
+# A machine before the installation has what Debian's package sources have, and a laboratory no way to them.
+BARE = (
+    "ansible-core bash-completion git lvm2 openssh-client openssh-server python3-apt qemu-utils systemd-timesyncd"
+).split()
+BARE_MASKED = (
+    "getty.target apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer "
+    "e2scrub_reap.service systemd-networkd-wait-online.service"
+).split()
 MODULES = ["crc32c_generic", "ext4", "virtio_blk", "virtio_net", "drbd", "bridge", "tun"]
 INIT = """#!/busybox sh
 /busybox mount -t devtmpfs dev /dev
@@ -144,37 +153,58 @@ def _cpio(name: str, content: bytes, mode: int) -> bytes:
 
 def root_disk(debian: Base, deb: Path | None) -> Path:
     """A raw disk image of the base with the package installed; the same for both nodes."""
-    files = build.digest_files(OVERLAY, OVERLAY.rglob("*"))
-    parts: list[str | bytes] = [debian.path.name, files, *MASKED, *ENABLED, deb.read_bytes() if deb else b""]
+    def furnish(root: Path) -> None:
+        _furnish(root, MASKED, ENABLED)
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n192.0.2.11 node1\n192.0.2.12 node2\n")
+        (root / "var/log/journal").mkdir(exist_ok=True)
+        if deb:
+            shutil.copy(deb, root / "tmp/package.deb")
+            run("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "-i", "/tmp/package.deb")
+            (root / "tmp/package.deb").unlink()
 
+    return _image(debian, furnish, *MASKED, *ENABLED, deb.read_bytes() if deb else b"")
+
+
+def bare_disk(debian: Base) -> Path:
+    """The same of a machine that nobody has made a node yet: its networks are Debian's, and so are its services."""
+    def furnish(root: Path) -> None:
+        _furnish(root, BARE_MASKED, {"lab-agent.service": ENABLED["lab-agent.service"]})
+        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+        for words in (["update"], ["install", "-y", "--no-install-recommends", *BARE]):
+            run("unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={root}", "--mount-proc",
+                "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *words)
+        for key in (root / "etc/ssh").glob("ssh_host_*"):
+            key.unlink()
+        (root / "var/lib/apt/periodic").mkdir(exist_ok=True)
+        (root / "var/lib/apt/periodic/update-success-stamp").touch()
+
+    return _image(debian, furnish, *BARE_MASKED, *BARE)
+
+
+def _image(debian: Base, furnish: Callable[[Path], None], *parts: str | bytes) -> Path:
     def make(work: Path) -> None:
         root = work / "root"
         root.mkdir()
         run("tar", "-C", root, "-xf", debian.root)
-        _furnish(root, deb)
+        furnish(root)
         run("mkfs.ext4", "-q", "-O", "^metadata_csum,^64bit", "-E", "lazy_itable_init=1", "-d", root,
             work / "root.img", IMAGE_SIZE)
         shutil.rmtree(root)
 
-    return build.cached("virtual-root", build.digest(*parts), make) / "root.img"
+    files = build.digest_files(OVERLAY, OVERLAY.rglob("*"))
+    return build.cached("virtual-root", build.digest(debian.path.name, files, *parts), make) / "root.img"
 
 
-def _furnish(root: Path, deb: Path | None) -> None:
+def _furnish(root: Path, masked: Sequence[str], enabled: Mapping[str, str]) -> None:
     shutil.copytree(OVERLAY, root, dirs_exist_ok=True, symlinks=True)
     units = root / "etc/systemd/system"
-    for name in MASKED:
+    for name in masked:
         (units / name).symlink_to("/dev/null")
-    for name, target in ENABLED.items():
+    for name, target in enabled.items():
         (units / f"{target}.wants").mkdir(exist_ok=True)
         (units / f"{target}.wants" / name).symlink_to(f"/etc/systemd/system/{name}")
     (units / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
     (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
     (root / "etc/fstab").write_text("")
-    (root / "etc/hosts").write_text("127.0.0.1 localhost\n192.0.2.11 node1\n192.0.2.12 node2\n")
-    (root / "var/log/journal").mkdir(exist_ok=True)
     for stamp in ("etc/.updated", "var/.updated"):
         (root / stamp).touch()
-    if deb:
-        shutil.copy(deb, root / "tmp/package.deb")
-        run("chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "-i", "/tmp/package.deb")
-        (root / "tmp/package.deb").unlink()

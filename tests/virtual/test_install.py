@@ -1,0 +1,135 @@
+"""From two machines with ssh and Python to a pair with three VMs, by Ansible alone, on real LVM and real DRBD."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import setup
+from tests.lab.pair import NODES
+from tests.lab.site import Site, changed
+from tests.lab.virtual_bare import BarePair
+
+SETTINGS = {"kisscluster_network": "networkd", "kisscluster_disks": ["/dev/vdb"]}
+HOSTS = {"kisscluster_production_interface": "eth0", "kisscluster_storage_interface": "eth1"}
+DEFAULTS = "bridge: br0\nmemory: 32\ncpus: 1\ndisk: ide\naccel: tcg\nstop_timeout: 1\nimport: /root/guest.qcow2\n"
+HOMES = {"web1": "node1", "web2": "node2", "web3": "node1"}
+MINUTES = 60.0
+PATIENCE = 90.0  # seconds for what a node does by itself
+LATE = 20 * MINUTES  # a playbook; by tcg a task takes seconds
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    top = tmp_path_factory.mktemp("install")
+    pair = BarePair()
+    try:
+        yield Site(pair, top, SETTINGS, HOSTS)
+    finally:
+        pair.close()
+
+
+@pytest.fixture
+def definitions(site: Site) -> Path:
+    """What the playbook vms makes of: three VMs whose first disk is filled from an image."""
+    folder = site.top / "definitions"
+    if not folder.exists():
+        (folder / "vm").mkdir(parents=True)
+        (folder / "defaults.yml").write_text(DEFAULTS)
+        for vm in HOMES:
+            define(folder, vm)
+        for node in NODES:
+            image(site, node)
+    return folder
+
+
+def define(folder: Path, vm: str, size: str = "4M", more: str = "") -> None:
+    (folder / f"vm/{vm}.yml").write_text(f"node: {HOMES[vm]}\ndisks: [{size}]\n{more}")
+
+
+def image(site: Site, node: str) -> None:
+    """A guest's disk as another system would hand it over."""
+    raw, qcow2 = site.top / "guest.raw", site.top / "guest.qcow2"
+    raw.write_bytes(setup.guest_disk(1))
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", "-c", raw, qcow2], check=True)
+    text = subprocess.run(["base64", qcow2], check=True, capture_output=True, text=True).stdout
+    site.pair.write(node, "/root/guest.base64", text)
+    site.pair.run(node, "base64 -d /root/guest.base64 > /root/guest.qcow2")
+
+
+def vms(site: Site, folder: Path, *nodes: str) -> str:
+    return site.play(playbook="vms", nodes=nodes or NODES, variables={"vms_definitions": str(folder)}, timeout=LATE)
+
+
+def runs(site: Site, vm: str, node: str) -> None:
+    """It prints something there from now on."""
+    moment = time.monotonic()
+    site.pair.wait(lambda: site.pair.dots(vm).after(moment, node), PATIENCE, f"{vm} counts on {node}")
+
+
+def is_well(site: Site) -> None:
+    def well() -> bool:
+        return all(site.pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES)
+
+    site.pair.wait(well, 2 * PATIENCE, "kc-status of both nodes says that all is well")
+
+
+def test_two_machines_become_a_pair(site: Site) -> None:
+    said = site.play("--diff", timeout=LATE)
+    for node in NODES:
+        assert site.pair.read(node, "/etc/kisscluster/secret").strip() not in said
+        site.pair.run(node, "vgs vg0 && lsmod | grep -q ^drbd && ip -br address show br0 | grep -q 192.0.2.1")
+    is_well(site)
+
+
+def test_again_nothing_changes(site: Site) -> None:
+    assert changed(site.play(timeout=LATE)) == [0, 0]
+
+
+def test_three_vms_are_made_and_boot(site: Site, definitions: Path) -> None:
+    vms(site, definitions)
+    for vm, node in HOMES.items():
+        runs(site, vm, node)
+    assert changed(vms(site, definitions)) == [0, 0]
+    is_well(site)
+
+
+def test_a_disk_grows_below_a_running_guest(site: Site, definitions: Path) -> None:
+    since = len(site.pair.dots("web1"))
+    define(definitions, "web1", "9M")
+    vms(site, definitions)
+    nodes = json.loads(site.pair.run("node1", "kc-monitor web1 qmp query-named-block-nodes").stdout)
+    seen = next(int(node["image"]["virtual-size"]) for node in nodes if node.get("node-name") == "disk0")
+    assert seen >= 9 << 20
+    runs(site, "web1", "node1")
+    assert [dot.node for dot in site.pair.dots("web1").all()[since:]].count("node2") == 0
+    assert changed(vms(site, definitions)) == [0, 0]
+
+
+def test_a_power_loss_and_what_was_defined_meanwhile(site: Site, definitions: Path) -> None:
+    site.pair.power_off("node1")
+    for vm in HOMES:
+        runs(site, vm, "node2")
+    define(definitions, "web3", more="memory: 33\n")
+    assert "memory = 33" not in site.pair.read("node2", "/etc/kisscluster/vm/web3.conf")
+    vms(site, definitions, "node2")
+    site.pair.power_on("node1")
+    is_well(site)
+    vms(site, definitions)
+    for node in NODES:
+        assert "memory = 33" in site.pair.read(node, "/etc/kisscluster/vm/web3.conf")
+
+
+def test_a_vm_is_removed(site: Site, definitions: Path) -> None:
+    (definitions / "vm/web3.yml").write_text("state: absent\nremove_disks: true\n")
+    site.pair.run("node2", "kc-vm-stop web3", timeout=60)
+    site.pair.wait(lambda: "Secondary/Secondary" in site.pair.run("node2", "drbdadm role web3").stdout, 60, "stopped")
+    vms(site, definitions)
+    for node in NODES:
+        site.pair.run(node, "! test -e /etc/kisscluster/vm/web3.conf && ! test -e /dev/vg0/web3")
+    is_well(site)

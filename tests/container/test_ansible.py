@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import container_root, setup
+from tests.lab import container_root
 from tests.lab.container import ContainerPair
-from tests.lab.pair import NODES, PRODUCTION, STORAGE
+from tests.lab.pair import NODES, PRODUCTION, STORAGE, Pair
 from tests.lab.site import Site, changed, recap
 
 # what the role installs beside the packages of every node; a laboratory's node has no way to any package source
@@ -63,18 +62,18 @@ DEFAULTS = f"pool: {container_root.DISKS}\nbridge: br0\nmemory: 32\ncpus: 1\ndis
 MENDING = "git -c user.name=me -c user.email=me@there"
 
 
-def configure(pair: ContainerPair, node: str, *options: str, expect: int = 0) -> str:
+def configure(pair: Pair, node: str, *options: str, expect: int = 0) -> str:
     done = pair.run(node, f"kc-configure {' '.join(options)}", timeout=200, check=False)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def define(pair: ContainerPair, node: str, memory: int, name: str = "web3") -> None:
+def define(pair: Pair, node: str, memory: int, name: str = "web3") -> None:
     text = f"node: node1\ndisks: [2M]\nmemory: {memory}\nimport: /root/guest.qcow2\n"
     pair.write(node, f"{DEFINITIONS}/vm/{name}.yml", text)
 
 
-def memories(pair: ContainerPair, name: str = "web3") -> list[str]:
+def memories(pair: Pair, name: str = "web3") -> list[str]:
     """What both nodes would start it with."""
     look = f"sed -n 's/^memory = //p' /etc/kisscluster/vm/{name}.conf"
     return [pair.run(node, look).stdout.strip() for node in NODES]
@@ -85,10 +84,7 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
     for node in NODES:  # what kc-configure's Ansible reaches by ssh needs the laboratory's stand-ins, too
         lines = "".join(f"{key}={value}\n" for key, value in container_root.ENVIRONMENT.items())
         pair.write(node, "/etc/environment", lines)
-    image = pair.nodes["node1"].root / "root/guest.qcow2"
-    raw = image.with_suffix(".raw")
-    raw.write_bytes(setup.guest_disk(1))
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, image], check=True)
+    site.give_image("node1", "/root/guest.qcow2")
     pair.write("node1", f"{DEFINITIONS}/defaults.yml", DEFAULTS)
     define(pair, "node1", 32)
     configure(pair, "node1", "--check")
@@ -134,7 +130,7 @@ def test_histories_that_diverged_are_refused_and_mended_as_told(site: Site) -> N
     remove(pair)
 
 
-def remove(pair: ContainerPair) -> None:
+def remove(pair: Pair) -> None:
     pair.run("node1", "kc-vm-stop web3")
     pair.write("node1", f"{DEFINITIONS}/vm/web3.yml", "state: absent\nremove_disks: true\n")
     configure(pair, "node1")
@@ -142,9 +138,8 @@ def remove(pair: ContainerPair) -> None:
         pair.run(node, f"! test -e /etc/kisscluster/vm/web3.conf && ! test -e {container_root.DISKS}/web3")
 
 
-def counter(pair: ContainerPair, node: str) -> int:
-    with (pair.nodes[node].root / container_root.DISKS.lstrip("/") / "web3").open("rb") as disk:
-        return setup.count_on(disk.read(1024))
+def counter(pair: Pair, node: str) -> int:
+    return int(pair.run(node, f"od -An -tu4 -j512 -N4 {container_root.DISKS}/web3").stdout)
 
 
 def test_changed_setting_is_told_by_a_dry_run_and_taken_by_a_run(site: Site) -> None:

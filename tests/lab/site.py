@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.lab import build, package
+from tests.lab import build, package, setup
 from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH, Pair
 
 COLLECTION = "ansible_collections/kisscluster/pair"
@@ -42,6 +42,15 @@ class Site:
                  for node in nodes}
         settings = {**SETTINGS, "kisscluster_deb": deb, **self.settings}
         return {"kisscluster": {"hosts": hosts, "vars": settings}}
+
+    def give_image(self, node: str, path: str) -> None:
+        """A guest's disk as another system would hand it over."""
+        raw, qcow2 = self.top / "guest.raw", self.top / "guest.qcow2"
+        raw.write_bytes(setup.guest_disk(1))
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", "-c", raw, qcow2], check=True)
+        text = subprocess.run(["base64", qcow2], check=True, capture_output=True, text=True).stdout
+        self.pair.write(node, f"{path}.base64", text)
+        self.pair.run(node, f"base64 -d {path}.base64 > {path}")
 
     def play(self, *options: str, playbook: str = "install", nodes: tuple[str, ...] = NODES,
              variables: Mapping[str, object] | None = None, expect: int = 0, timeout: float = 300) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import setup
 from tests.lab.pair import NODES
 from tests.lab.site import Site, changed
 from tests.lab.virtual_bare import BarePair
@@ -44,22 +42,12 @@ def definitions(site: Site) -> Path:
         for vm in HOMES:
             define(folder, vm)
         for node in NODES:
-            image(site, node)
+            site.give_image(node, "/root/guest.qcow2")
     return folder
 
 
 def define(folder: Path, vm: str, size: str = "4M", more: str = "") -> None:
     (folder / f"vm/{vm}.yml").write_text(f"node: {HOMES[vm]}\ndisks: [{size}]\n{more}")
-
-
-def image(site: Site, node: str) -> None:
-    """A guest's disk as another system would hand it over."""
-    raw, qcow2 = site.top / "guest.raw", site.top / "guest.qcow2"
-    raw.write_bytes(setup.guest_disk(1))
-    subprocess.run(["qemu-img", "convert", "-O", "qcow2", "-c", raw, qcow2], check=True)
-    text = subprocess.run(["base64", qcow2], check=True, capture_output=True, text=True).stdout
-    site.pair.write(node, "/root/guest.base64", text)
-    site.pair.run(node, "base64 -d /root/guest.base64 > /root/guest.qcow2")
 
 
 def vms(site: Site, folder: Path, *nodes: str) -> str:

@@ -109,7 +109,8 @@ def test_definitions_pushed_while_a_node_was_off_reach_it(site: Site) -> None:
     pair.wait(lambda: "alive" not in pair.run("node1", "kc-status", check=False).stdout.splitlines()[0], 10, "dead")
     assert "node2 is not reached" in configure(pair, "node1")
     pair.power_on("node2")
-    pair.wait(lambda: all(pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES), 30, "well")
+    back = f"grep -q storage=up /run/kisscluster/links && ssh -o BatchMode=yes {STORAGE['node2']} true"
+    pair.wait(lambda: pair.run("node1", back, check=False).returncode == 0, 30, "node2 is back")
     configure(pair, "node1")
     assert memories(pair) == ["34", "34"]
 
@@ -120,6 +121,7 @@ def test_histories_that_diverged_are_refused_and_mended_as_told(site: Site) -> N
     alone = f"cd {DEFINITIONS} && {MENDING} commit -qam there && git push -q {BOOKS} HEAD:main"
     pair.run("node2", alone)
     pair.write("node1", f"{DEFINITIONS}/vm/web4.yml", "state: absent\n")
+    pair.run("node1", f"cd {DEFINITIONS} && git add -A && {MENDING} commit -qm here")
     told = configure(pair, "node1", expect=1)
     assert "the definitions have diverged" in told
     mend = f"git -C {DEFINITIONS} merge node2/main"

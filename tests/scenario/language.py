@@ -51,6 +51,10 @@ FAULTS: dict[str, str] = {
     "fill run": _NODE,
     "free run": _NODE,
     "clock": rf"{_NODE} ([+-]\d+)",
+    "slow disk": f"{_NODE} {_SECONDS}",  # below /var: what is synced takes so long
+    "quick disk": _NODE,
+    # the next of these commands that looks at this state file stands still right after that, or before it writes it
+    "stall": rf"{_NODE} (kc-[a-z-]+) (\S+) {_SECONDS}",
     "reboot": _NODE,
     # a line for the shell, `;` and `&&` as kc-status prints them; [N]: the exit status that is expected instead of 0
     "type": rf"{_NODE} (?:\[(\d+)\] )?(\S.*)",

@@ -70,6 +70,7 @@ class Side:
         self.content = 0
         self.outdated = -99.0  # when it last was
         self.broken = False  # the disk below answers with errors
+        self.released = False  # it was frozen, and a handler's answer let the writes go
         self.state: Resource | None = None
         self.life: Life | None = None
         self.linked_to: Side | None = None
@@ -159,7 +160,9 @@ class Side:
 
     def _answered(self, code: int, epoch: int) -> None:
         if self.state:
-            self.settle(self.state.fence_answered(code, epoch))
+            effects = self.state.fence_answered(code, epoch)
+            self.released = not self.state.frozen and not self.state.linked
+            self.settle(effects)
 
     def _may_be_target(self, code: int) -> None:
         """A handler that refuses drops the connection before a block is overwritten; the copy counts as Outdated."""
@@ -212,7 +215,7 @@ class Side:
 
     def joined(self, peer: Side, connection: object) -> None:
         """The handshake went well on both sides."""
-        self.linked_to, self.connection, self.told = peer, connection, None
+        self.linked_to, self.connection, self.told, self.released = peer, connection, None, False
         for number in list(self.unacknowledged):
             self._replicate(number)
 
@@ -221,6 +224,8 @@ class Side:
         peer = self.linked_to
         if peer is None or self.state is None or self.state.conn is not Conn.SOURCE:
             return
+        if peer.state is None or peer.state.conn is not Conn.TARGET:
+            return  # it refused
         peer.content = GARBAGE
         self.mirror.clock.after(self.mirror.pace.resync, self.life, self._finish_sync, peer)
 
@@ -264,6 +269,7 @@ class Side:
 
     def _hang_up(self) -> None:
         peer, self.linked_to = self.linked_to, None
+        self.connection = object()  # what is still on its way comes too late
         if self.noticing:
             self.noticing.cancel()
             self.noticing = None
@@ -387,6 +393,10 @@ class Side:
             state.disk = Disk.UPTODATE
         elif alone or peer is None or peer.state is None:
             state.disk = attached(self.meta, OPTIONS)
+        elif compare(state.hello(), peer.state.hello()) and self._refuses():
+            state.disk = attached(self.meta, OPTIONS)
+            self.settle(state.disconnect())
+            return
         elif compare(state.hello(), peer.state.hello()):
             state.meta.current, state.meta.bitmap = peer.state.meta.current ^ 1 << 62, 0
             peer.state.meta.bitmap = peer.state.meta.current ^ 1 << 62
@@ -397,6 +407,12 @@ class Side:
         else:
             state.disk = Disk.UPTODATE
         self.settle()
+
+    def _refuses(self) -> bool:
+        """Does the handler refuse this copy to be overwritten, as for every other resync [drbd_start_resync]?"""
+        codes: list[int] = []
+        self.mirror.handler(self, Effect.BEFORE_TARGET, codes.append)
+        return any(codes)
 
     # Data
 

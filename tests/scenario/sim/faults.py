@@ -172,6 +172,18 @@ def _clock(world: World, node: str, seconds: str) -> None:
     world.machines[node].step += float(seconds)
 
 
+def _slow_disk(world: World, node: str, seconds: str) -> None:
+    world.machines[node].sync_takes(float(seconds))
+
+
+def _quick_disk(world: World, node: str) -> None:
+    world.machines[node].sync_takes(0.0)
+
+
+def _stall(world: World, node: str, program: str, name: str, seconds: str) -> None:
+    world.stalls[node, program, name] = float(seconds)
+
+
 def _reboot(world: World, node: str) -> None:
     machine = world.machines[node]
     if machine.on:
@@ -235,5 +247,6 @@ FAULTS: dict[str, Callable[..., None]] = {
     "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch,
     "ping address": _ping_address, "kill": _kill, "end": _end, "stop": _stop, "continue": _continue,
     "fail disk": _fail_disk, "mend disk": _mend_disk, "replace disk": _replace_disk,
-    "fill run": _fill, "free run": _free, "clock": _clock, "reboot": _reboot, "type": _type,
+    "fill run": _fill, "free run": _free, "clock": _clock, "reboot": _reboot,
+    "slow disk": _slow_disk, "quick disk": _quick_disk, "stall": _stall, "type": _type,
 }

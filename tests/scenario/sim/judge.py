@@ -60,6 +60,8 @@ class Judge:
                 self.world.log("!", f"{vm}: both nodes write")
             else:
                 self.violated(f"{vm}: a write on {side.node} does not follow the last acknowledged one")
+        if side.released and self.world.machines[side.node].var.peek(f"ahead/{vm}") is None:
+            self.violated(f"{vm}: {side.node} writes alone by a handler's leave, and is not ahead")
         if not self._recent(vm, side.node):
             self.began[vm, side.node] = self.world.now
         self.writes.setdefault(vm, {})[side.node] = self.world.now

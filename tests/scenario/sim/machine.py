@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Machine:
         self.clock = world.clock
         self.peer = NODES[1 - NODES.index(name)]
         self.step = 0.0  # what somebody set the wall clock forward by
+        self.slow = 0.0  # seconds that a sync takes on a slow disk
         self.memory = 1024  # MiB
         self.resets = 0
         self.looks = 0
@@ -55,9 +57,10 @@ class Machine:
         self.life = Life()
         self.run = Memory("/run/kisscluster", self.wall, self.clock.sleep, self._run_changed)
         self.run.pause = self.var.pause = self.world.between
-        self.var.sync_seconds = self.world.pace.sync
+        self.sync_takes(self.slow)
         self.var.locks.clear()
         self.guests: dict[str, Guest] = {}
+        self.links: deque[tuple[float, str]] = deque(maxlen=32)  # what stood in that file, from when on
         self.bell: Any = None
         self.units = Units(self)
         self.answers_pings = False
@@ -94,6 +97,11 @@ class Machine:
             self.off("resets itself")
             self.boot()
 
+    def sync_takes(self, seconds: float) -> None:
+        """On a slow disk; 0 is one as any other."""
+        self.slow = seconds
+        self.var.sync_seconds = seconds or self.world.pace.sync
+
     def hang(self) -> None:
         hang(self.life)
         self.world.rechecked()
@@ -122,6 +130,8 @@ class Machine:
 
     def _run_changed(self, name: str) -> None:
         self.world.fact_changed(self, name)
+        if name == "links":
+            self.links.append((self.clock.now, self.run.peek(name) or ""))
         if name.startswith("wake/"):
             self.units.flagged(name[5:])
 

@@ -12,7 +12,7 @@ Moment = Callable[[], float]
 
 
 class Memory(State):
-    """The interface of base/state.py's State; `pause` is where another process may come between."""
+    """The interface of base/state.py's State; another process may come between after a look and before a change."""
 
     def __init__(self, root: str, clock: Moment, sleep: Callable[[float], None],
                  changed: Callable[[str], None]) -> None:
@@ -21,14 +21,13 @@ class Memory(State):
         self.clock, self.pause_for, self.changed = clock, sleep, changed
         self.locks: dict[str, object] = {}
         self.full = False
-        self.pause: Callable[[], None] = lambda: None
+        self.pause: Callable[[str], None] = lambda name: None
         self.sync_seconds = 0.0
 
     def read(self, name: str) -> str | None:
-        self.pause()
-        folder, _, base = name.rpartition("/")
-        found = self.folders.get(folder, {}).get(base)
-        return found[0] if found else None
+        found = self.peek(name)
+        self.pause(name)
+        return found
 
     def peek(self, name: str) -> str | None:
         """A look from outside, in no time."""
@@ -37,9 +36,9 @@ class Memory(State):
         return found[0] if found else None
 
     def has(self, name: str) -> bool:
-        self.pause()
-        folder, _, base = name.rpartition("/")
-        return base in self.folders.get(folder, {})
+        found = self.peek(name) is not None
+        self.pause(name)
+        return found
 
     def names(self, folder: str) -> list[str]:
         return sorted(self.folders.get(folder, {}))
@@ -57,7 +56,7 @@ class Memory(State):
             return False
         if self.full:
             raise OSError(28, "No space left on device", self.path(name))
-        self.pause()
+        self.pause(name)
         inside[base] = (text, self.clock())
         self.changed(name)
         if durable and self.sync_seconds:
@@ -65,7 +64,7 @@ class Memory(State):
         return True
 
     def remove(self, name: str, durable: bool = False) -> bool:
-        self.pause()
+        self.pause(name)
         folder, _, base = name.rpartition("/")
         if self.folders.get(folder, {}).pop(base, None) is None:
             return False

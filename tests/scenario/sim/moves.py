@@ -34,6 +34,7 @@ MOVES: list[Move] = [
     *_both("drop {node} production out", "pass {node} production"),
     *_both("delay {node} production 4", "pass {node} production"),
     *_both("delay {node} storage 4", "pass {node} storage"),
+    Move("part production", "join production"),
     Move("switch off", "switch on"),
     Move("ping address off", "ping address on"),
     *_both("kill {node} kc-heartbeat"),
@@ -53,6 +54,13 @@ RARE: list[Move] = [
     *[Move(f"{verb} {node} {net}", f"pass {node} {net}")
       for verb in ("duplicate", "reorder") for node in NODES for net in NETWORKS],
 ]
+# What breaks nothing by itself and makes other moments possible: a slow disk, a command that is kept waiting.
+SLOW: list[Move] = _both("slow disk {node} 0.5", "quick disk {node}")
+PROGRAMS = ("kc-failover",) * 4 + ("kc-promote",) * 4 + ("kc-fence-peer",) * 3 + ("kc-heartbeat",) * 2 + ("kc-outdate",)
+LOOKS = ("links", "wake/failover", *[f"{name}/web1" for name in (
+    "drbd", "ahead", "even", "yields", "claim", "peer/drbd", "peer/ahead", "peer/yields", "peer/claim", "split-brain",
+    "local/running", "pending")])
+STALLS = (0.05, 0.3, 0.7, 1.2)
 FROM_OUTSIDE = ("power on", "unplug", "plug", "drop", "pass", "delay", "replace", "duplicate", "reorder")
 MOST_KILLS = 2  # the third failure of a QEMU in ten minutes is left to a person
 
@@ -72,7 +80,7 @@ class InForce:
         self.stopped |= "kc-vm-stop" in line or line.startswith("end")
         self.kills += line.startswith("kill") and "qemu" in line
         self.moves = [move for move in self.moves if move.repair != line]
-        self.moves += [move for move in [*MOVES, *RARE] if move.fault == line and move.repair]
+        self.moves += [move for move in [*MOVES, *RARE, *SLOW] if move.fault == line and move.repair]
 
     def possible(self, moves: list[Move]) -> list[str]:
         """Faults that do not stand, repairs of those that do; nothing is done to a machine without power."""
@@ -105,7 +113,7 @@ def corpus() -> list[list[tuple[float, str]]]:
 
     The shortest first.
     """
-    known = {line for move in [*MOVES, *RARE] for line in (move.fault, move.repair) if line}
+    known = {line for move in [*MOVES, *RARE, *SLOW] for line in (move.fault, move.repair) if line}
     out = []
     for scenario in load_all("simulator"):
         steps, before = [], 0.0
@@ -128,15 +136,23 @@ def vary(rng: random.Random, steps: list[tuple[float, str]]) -> list[tuple[float
             gap = rng.choice(GAPS)
         elif rng.random() < 0.6:
             gap = max(0.0, gap + rng.uniform(-1, 1) * rng.choice((0.05, 0.5, 2.0)))
-        possible = force.possible([*MOVES, *RARE])
+        possible = force.possible([*MOVES, *RARE, *SLOW])
         if rng.random() < 0.15:
             line = rng.choice(possible)
         if line in possible:
             out.append((round(gap, 3), line))
             force.after(line)
     if not out or rng.random() < 0.4:
-        out.append((round(rng.choice(GAPS), 3), rng.choice(force.possible(MOVES))))
+        possible = force.possible(MOVES)
+        same = [line for line in map(_mirrored, (line for _, line in out)) if line in possible]
+        out.append((round(rng.choice(GAPS), 3), rng.choice(same if same and rng.random() < 0.4 else possible)))
     return out
+
+
+def _mirrored(line: str) -> str:
+    """The same on the other node: whatever happens, may happen to both."""
+    one, two = NODES
+    return line.replace(one, two) if one in line else line.replace(two, one)
 
 
 class Draw(NamedTuple):
@@ -156,7 +172,20 @@ def aimed(rng: random.Random, most: int) -> list[Draw]:
         if rng.random() < often:
             gap = rng.choice((0.0, 0.0, 0.0, steps[number].gap))
             steps[number] = Draw(gap, rng.choice(CHANGES), rng.choice(AFTER), steps[number].line)
-    return steps
+    return hampered(rng, steps)
+
+
+def hampered(rng: random.Random, steps: list[Draw]) -> list[Draw]:
+    """With slow disks from the beginning, or with commands that are kept waiting at one of their looks."""
+    out = list(steps)
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        stall = f"stall {rng.choice(NODES)} {rng.choice(PROGRAMS)} {rng.choice(LOOKS)} {rng.choice(STALLS)}"
+        number = rng.randrange(len(out))
+        out.insert(number, out[number]._replace(line=stall))
+        out[number + 1] = Draw(rng.choice((0.0, 0.0, 0.1, 0.4, 1.0)), 0, 0.0, out[number + 1].line)
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        out.insert(0, Draw(0.0, 0, 0.0, rng.choice(SLOW).fault))
+    return out
 
 
 def draw(rng: random.Random, most: int) -> list[tuple[float, str]]:

@@ -34,8 +34,10 @@ from kisscluster.commands import (
     vm_start,
     vm_stop,
 )
+from kisscluster.decide.facts import NodeFacts
 from kisscluster.decide.words import Drbd
 from kisscluster.see import beat, daemon, files, kernel, room
+from kisscluster.see.files import Place
 from tests.scenario.sim.clock import Task
 
 if TYPE_CHECKING:
@@ -199,6 +201,15 @@ def load_vms(_: Config) -> tuple[list[Vm], list[str]]:
     return sorted(here().vms.values(), key=lambda vm: (vm.order, vm.name)), []
 
 
+def node_facts(place: Place) -> NodeFacts:
+    """The real look, with one at what a command believes."""
+    machine = here()
+    began = machine.clock.now
+    facts = files.node_facts(place)
+    machine.world.watch.tickets.believed(machine, facts, began)
+    return facts
+
+
 def read_kernel() -> dict[str, Drbd]:
     return here().kernel()
 
@@ -279,7 +290,7 @@ MODULES = (adjust, common, demote, failover, fence, fence_peer, migrate, outdate
            vm_start, vm_stop, files, daemon, beat, room)
 DOORS: dict[str, Any] = {
     "start": start, "time": Time, "syslog": Syslog, "load": load, "load_vm": load_vm, "load_vms": load_vms,
-    "reset": reset, "boottime": Time.monotonic, "digest": lambda config: "same",
+    "node_facts": node_facts, "reset": reset, "boottime": Time.monotonic, "digest": lambda config: "same",
     "notify": lambda message: None, "on_signal": on_signal, "Qmp": Qmp, "draw": lambda word: None,
 }
 ONLY_START: dict[str, Any] = {"boottime": lambda: here().now}  # a mark of its own, that no other look can meet
@@ -291,6 +302,6 @@ def open_curtain() -> None:
     for module in MODULES:
         special = ONLY_STOP if module is vm_stop else ONLY_START if module in (failover, room) else {}
         for name, door in {**DOORS, "Process": Process, **special}.items():
-            if name in vars(module):
+            if name in vars(module) and (name, module) != ("node_facts", files):
                 setattr(module, name, door)
     kernel.read, kernel.memory, kernel.processors = read_kernel, lambda: here().memory, lambda: PROCESSORS

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kisscluster.commands.common import place_of
+from kisscluster.decide.facts import Links, NodeFacts
 from kisscluster.decide.rules import may_go_alone
 from kisscluster.see.files import node_facts, vm_facts
 from tests.scenario.language import NETWORKS, NODES
 
 if TYPE_CHECKING:
+    from tests.scenario.sim.machine import Machine
     from tests.scenario.sim.stage import SimCall
     from tests.scenario.sim.world import World
 
@@ -32,6 +34,8 @@ class Tickets:
             if world.wires.reaches_switch(node):
                 self.switch[node] = world.now
         if world.mirrored():
+            for vm in filter(self._both, world.mirrors):
+                world.violated(f"both nodes could go on with {vm} alone: one is ahead, the other even")
             return
         held = {node: self._held(node) for node in NODES}
         for vm, mirror in world.mirrors.items():
@@ -42,6 +46,21 @@ class Tickets:
             for node in holders:
                 if not mirror.history.contains(mirror.sides[node].content, mirror.history.acknowledged):
                     world.violated(f"{node} may go on with a copy of {vm} that is not the newest")
+
+    def believed(self, machine: Machine, facts: NodeFacts, began: float) -> None:
+        """Who takes its peer for dead must have seen it so: at one moment, not with one eye now and one later (*1)."""
+        if facts.stale or not facts.dead:
+            return
+        ends = [*[since for since, _ in machine.links][1:], self.world.clock.now]
+        stood = [Links.parse(line) for (_, line), end in zip(machine.links, ends, strict=True) if end >= began]
+        if not any(links and facts._replace(links=links).dead for links in stood):
+            self.world.violated(f"{machine.name} takes its peer for dead, and at no time has seen it so")
+
+    def _both(self, vm: str) -> bool:
+        """Connected and the same, one is ahead and the other even: were they cut now, both might go on (*8)."""
+        one, two = self.world.machines.values()
+        return any(here.on and there.on and here.var.peek(f"ahead/{vm}") is not None
+                   and there.run.peek(f"even/{vm}") is not None for here, there in ((one, two), (two, one)))
 
     def _held(self, node: str) -> list[str]:
         """The guests with which this node may go on alone now, if it is not off or standing still."""

@@ -137,7 +137,7 @@ def heal(world: World, force: InForce) -> None:
             # nobody opens a machine whose peer is booting
             pass_time(world, 12.0 if line.startswith("replace") else 0.3)
             one(world, line)
-    if force.typed or not world.all_run():
+    if force.typed or force.stopped or not world.all_run():
         _take_back(world, force)
     end = world.now + HEAL
     while not world.judge.found and not (world.healthy() and world.all_run()):

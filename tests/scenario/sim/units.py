@@ -253,6 +253,8 @@ class Units:
             self.guest_ended(vm, 69)
             return
         unit.state = "active"
+        if not waits:
+            machine.world.watch.started(machine, vm)
         Guest(machine, vm, side, waits)
         machine.log(f"{vm}: its QEMU runs")
         self._done(unit, True)

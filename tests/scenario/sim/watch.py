@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.scenario.language import NODES
+from tests.scenario.sim.guests import RECENT
 from tests.scenario.sim.tickets import GOOD, Tickets
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ FROZEN = 12.0  # seconds in which writes go on when the peer gives its word; a l
 STOPPING = 60.0  # seconds after which a guest that ignores its stop_timeout of one second is surely gone
 SOUND = 6.0  # seconds for which a node was well when its peer died: it knows all that there is to know
 ALONE = 12.0  # seconds in which it then runs what the peer ran
+STILL = 25.0  # seconds in which a guest writes again, wherever, when the newest copy is on a node that may use it
+HEARD = 3.0  # seconds after which nodes that hear each other know where a guest runs
 TOLD = 2.0  # seconds, and LATE, after which everybody knows that a node has no LAN
 LATE = 3.5  # seconds that a decision to stop may lag behind what was true
 
@@ -36,11 +39,14 @@ class Watch:
         self.sound: dict[str, float] = {}  # node: since when it is well, with its LAN, and has not stood still
         self.last: dict[tuple[str, str], bool] = {}  # (node, VM): could it have gone on, had its peer died then?
         self.heirs: set[tuple[str, str]] = set()  # (node, VM): whose peer died then
+        self.heard = 0.0  # since when both hear each other
         self.good: dict[tuple[str, str], float] = {}  # (node, VM): when it last could have been given to its peer
 
     def look(self) -> None:
         """Once in EVERY seconds."""
         world = self.world
+        if not self._hear_each_other():
+            self.heard = world.now
         self.blind = self.blind + EVERY if world.nobody_can_tell() else 0.0
         if self.blind > BLIND:
             world.judge.excuse()
@@ -60,6 +66,7 @@ class Watch:
         for vm in world.mirrors:
             self._bound(self.idle, vm, IDLE, self._could_run(vm), "does not run, though it could on")
             self._bound(self.frozen, vm, FROZEN, self._could_thaw(vm), "stays frozen, though its peer lives, on")
+            self._bound(self.idle, f"{vm} still", STILL, self._could_go_on(vm), "stands still, with all data on")
             self._bound(self.idle, f"{vm} alone", ALONE, self._inherits(vm), "waits for a person without having to")
             for node in NODES:
                 if self._can_be_given(node, vm):
@@ -102,6 +109,34 @@ class Watch:
             if newest and (word.even and home or not word.connected and apart and word.disk in GOOD):
                 return node
         return ""
+
+    def _could_go_on(self, vm: str) -> str:
+        """The node that is ahead with every write, while the peer is off or hears it, and has no better claim."""
+        world, mirror = self.world, self.world.mirrors[vm]
+        if world.now - world.judge.last.get(vm, 0.0) < RECENT:
+            return ""
+        for node in NODES:
+            machine, side = world.machines[node], mirror.sides[node]
+            peer, word = world.machines[machine.peer], side.word()
+            there = not peer.on or self._well(peer.name) and self._hear_each_other()
+            if not (self._well(node) and there and word and word.disk in GOOD) or side.broken:
+                continue
+            others = side.peer.word()
+            rival = others and others.disk in GOOD and peer.var.peek(f"ahead/{vm}") is not None
+            held = any(stopped(each, vm) or _ended(each, vm) for each in (machine, peer) if each.on)
+            newest = mirror.history.contains(side.content, mirror.history.acknowledged)
+            ahead = machine.var.peek(f"ahead/{vm}") is not None
+            if ahead and newest and not rival and not held and world.status(node)["decision"] in ("all", "home"):
+                return node
+        return ""
+
+    def started(self, machine: Machine, vm: str) -> None:
+        """Its QEMU begins: nobody starts a second one beside a guest that he hears of, whatever has happened before."""
+        world = self.world
+        if not self.strict or vm not in world.machines[machine.peer].guests or world.now - self.heard <= HEARD:
+            return
+        if machine.peer in world.judge.running(vm):
+            world.violated(f"{vm} is started on {machine.name}, which hears that it runs on {machine.peer}")
 
     def _sound(self, node: str) -> bool:
         machine, port = self.world.machines[node], self.world.wires.ports[node, "production"]

@@ -72,6 +72,7 @@ class World:
         self.watch = Watch(self)
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
+        self.stalls: dict[tuple[str, str, str], float] = {}  # (node, program, file): how long the next look there takes
         self.fences = fences or {}  # node: works or broken, which is its fence command, too
         self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
@@ -127,12 +128,16 @@ class World:
                     and all(machine.run.has(f"even/{vm}") for vm in self.mirrors) for machine in self.machines.values())
                 and all(vm in self.machines[HOMES[vm]].guests for vm in self.mirrors) and self.mirrored())
 
-    def between(self) -> None:
-        """Where another process may come between, now and then."""
+    def between(self, name: str) -> None:
+        """Where another process may come between: where this look was waited for, else now and then."""
+        task = getcurrent() if self.stalls or self.interrupted else None
+        if not isinstance(task, Task):
+            return
+        seconds = self.stalls.pop((task.owner.name, task.program, name), 0.0)
         if self.interrupted and self.rng.random() < self.interrupted:
-            task = getcurrent()
-            if isinstance(task, Task):
-                self.clock.sleep(self.rng.choice((0.001, 0.05, 0.3, 1.2)))
+            seconds += self.rng.choice((0.001, 0.05, 0.3, 1.2))
+        if seconds:
+            self.clock.sleep(seconds)
 
     def _answers(self, node: str) -> bool:
         machine = self.machines[node]

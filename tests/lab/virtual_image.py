@@ -175,8 +175,6 @@ def bare_disk(debian: Base) -> Path:
                 "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *words)
         for key in (root / "etc/ssh").glob("ssh_host_*"):
             key.unlink()
-        (root / "var/lib/apt/periodic").mkdir(exist_ok=True)
-        (root / "var/lib/apt/periodic/update-success-stamp").touch()
 
     return _image(debian, furnish, *BARE_MASKED, *BARE)
 

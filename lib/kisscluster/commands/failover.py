@@ -81,9 +81,10 @@ def note_starts(call: Call, place: Place, actions: list[Action], guests: list[Gu
     if call.dry:
         return  # what a person would do to the VMs is asked, not what is noted
     starts = {action.vm for action in actions if action.verb == plans.START}
+    old = running | starts
     with suppress(OSError):
         for name in place.run.names("begun"):
-            if name not in running | starts:
+            if name not in old:
                 call.remove(place.run, f"begun/{name}")
         for guest in guests:
             if guest.name in starts and guest.begun is None:

@@ -51,6 +51,17 @@ def test_a_failed_disk_is_never_to_be_accepted(where: NodeFacts, line: str) -> N
     assert not [command for _, command in said(where, vm(line)) if MARK in command]
 
 
+@pytest.mark.parametrize(("what", "where"), [
+    (vm(f.OUTDATED, ahead=True), "give it up"),
+    (vm(f.APART, copy(f.OUTDATED, ahead=True)), "give it up; type there"),
+])
+def test_refused_resync_is_a_humans_choice(what: VmFacts, where: str) -> None:
+    text, command = said(node(), what)[0]
+    assert text.endswith(where)
+    assert command == "rm /var/lib/kisscluster/ahead/web1"
+    assert command not in [typed for _, typed in said(node(f.DEAD), what)], "a silent peer's last word chooses nothing"
+
+
 def test_old_copy_beside_a_failed_disk() -> None:
     old = vm("Connected Secondary/Secondary UpToDate/Diskless r", copy(f.EVEN, ahead=True))
     text, command = said(node(), old)[-1]

@@ -108,6 +108,10 @@ def _copies(node: NodeFacts, vm: VmFacts) -> list[Wrong]:
         return _split_brain(vm)
     if drbd.even:
         return []
+    for copy, there in ((vm.me, ""), (vm.peer, "; type there")):
+        if node.alive and copy.ahead and copy.drbd is not None and copy.drbd.disk == "Outdated":
+            text = "a copy that went on alone is older, says DRBD; until a human chooses nothing is done: to give"
+            return [Wrong(vm.name, f"{text} it up{there}", f"rm {state_dir(vm.name)}")]
     text = f"disks are {drbd.connection} {drbd.disk}/{drbd.peer_disk}"
     if not drbd.frozen:
         return [Wrong(vm.name, text)]

@@ -73,11 +73,13 @@ class InForce:
         self.kills = 0
         self.typed = False
         self.stopped = False  # did a person ever stop the guest, or it itself?
+        self.replaced = False  # was a disk, with a fault still to come? One hole is left to a person (*20)
 
     def after(self, line: str) -> None:
         """That line was played."""
         self.typed |= line.startswith("type")
         self.stopped |= "kc-vm-stop" in line or line.startswith("end")
+        self.replaced |= line.startswith("replace")
         self.kills += line.startswith("kill") and "qemu" in line
         self.moves = [move for move in self.moves if move.repair != line]
         self.moves += [move for move in [*MOVES, *RARE, *SLOW] if move.fault == line and move.repair]

@@ -44,7 +44,7 @@ def test_standby_hands_over_and_back(quick: ContainerPair) -> None:
     done = quick.run("node1", "kc-standby on")
     assert "kc-standby off" in done.stderr
     quick.wait(since(quick, "web1", start, "node2"), 25, "web1 runs on node2")
-    assert fact(quick, "node1", "decision").startswith("none ")
+    quick.wait(lambda: fact(quick, "node1", "decision").startswith("none "), 10, "the next count of the votes says so")
     quick.wait(lambda: connected(quick), 5, "mirrored all the time")
     quick.run("node1", "kc-standby off")
     quick.wait(lambda: fact(quick, "node1", "decision").startswith("home "), 10, "node1 may serve again")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kisscluster.decide.order import PATIENCE, TURN, Guest, Room, in_turn, too_small
-from kisscluster.decide.plan import START, STOP, WAIT, Action
+from kisscluster.decide.plan import START, STOP, TAKE, WAIT, Action
 
 WIDE = Room(slots=9)
 
@@ -82,3 +82,10 @@ def test_a_node_that_is_too_small() -> None:
     assert too_small(guests(1, 2), Room()) == too_small(guests(1, 2), Room(memory=200)) == ""
     assert too_small(guests(1, 2), Room(memory=199)) == (
         "this node cannot hold all VMs: they need 200 MiB, it has 199 for them")
+
+
+def test_what_comes_while_it_runs_needs_memory_and_no_turn() -> None:
+    actions = [Action(TAKE, "a", "why"), Action(START, "b", "why"), Action(TAKE, "c", "why")]
+    found = in_turn(actions, guests(1, 1, 1), Room(memory=250, slots=0))
+    assert [action.verb for action in found] == [TAKE, WAIT, WAIT]
+    assert found[1].reason == TURN and "no memory" in found[2].reason

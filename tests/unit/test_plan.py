@@ -1,5 +1,7 @@
 """What is done for a VM by a decision."""
 
+from typing import Any
+
 import pytest
 
 from kisscluster.decide.facts import Links, NodeFacts, VmFacts
@@ -38,7 +40,7 @@ def verbs(where: NodeFacts, what: VmFacts) -> list[str]:
     (node(f.ISOLATED), vm(f.APART, even=True), []),
     (node(f.ISOLATED), vm(f.FROZEN, running=True), []),
     (node(), vm(f.APART), ["ask"]),
-    (STANDBY, vm(f.PRIMARY, running=True), ["stop"]),
+    (STANDBY, vm(f.PRIMARY, running=True), ["send"]),
     (STANDBY, vm(f.ALONE, running=True, ahead=True), []),                     # the only good copy stays
     (STANDBY, vm(), []),
     (STANDBY, vm(f.PRIMARY), ["demote"]),
@@ -84,3 +86,54 @@ def verbs(where: NodeFacts, what: VmFacts) -> list[str]:
 ])
 def test_plan(where: NodeFacts, what: VmFacts, expected: list[str]) -> None:
     assert verbs(where, what) == expected
+
+
+AWAY: dict[str, Any] = {"at_home": False, "running": True}
+THERE = copy("Connected Secondary/Primary UpToDate/UpToDate r")
+GOES_HOME: dict[str, Any] = {"failback": "migrate"}
+
+
+@pytest.mark.parametrize(("where", "what", "expected"), [
+    (node(**GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), ["send"]),
+    (node(), vm(f.PRIMARY, THERE, **AWAY), []),                               # its home is not steady for long enough
+    (node(failback="manual"), vm(f.PRIMARY, THERE, **AWAY), []),
+    (node(failback="restart"), vm(f.PRIMARY, THERE, **AWAY), ["stop"]),
+    (node(failback="restart"), vm(f.PRIMARY, THERE, at_home=False), ["demote"]),       # and is not started here again
+    (node(**GOES_HOME), vm(f.PRIMARY, THERE, at_home=True, running=True), []),
+    (node(**GOES_HOME), vm(f.PRIMARY, copy(), **AWAY), []),                   # the peer has not said that it is good
+    (node(**GOES_HOME), vm(f.PRIMARY, THERE._replace(kept=True), **AWAY), []),          # a person moved it here
+    (node(**GOES_HOME), vm(f.PRIMARY, THERE, missed="the cable", **AWAY), []),
+    (node(**GOES_HOME, maintenance=True), vm(f.PRIMARY, THERE, **AWAY), []),
+    (node(Links(ping=False), **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),           # not while anything is wrong
+    (node(me={"config": "a"}, peer={"config": "b"}, **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),
+    (node(**GOES_HOME), vm("SyncSource Primary/Secondary UpToDate/Inconsistent r", THERE, **AWAY), []),
+    (STANDBY, vm(f.PRIMARY, running=True, missed="the cable"), ["stop"]),
+    (STANDBY, vm(f.PRIMARY, running=True, outgoing="go"), ["migrate"]),
+    (STANDBY, vm(f.PRIMARY, running=True, outgoing="go", missed="deaf"), ["migrate", "stop"]),
+    (STANDBY, vm(f.PRIMARY, running=True, outgoing="over", missed="deaf"), ["migrate"]),  # not before that has ended
+    (STANDBY, vm(f.PRIMARY, copy(incoming="16000"), running=True), []),
+    (node(me={"leaving": True}), vm(f.PRIMARY, running=True), ["send"]),
+    (node(me={"leaving": True}, peer={"fit": False, "leaving": True}), vm(f.PRIMARY, running=True), []),
+    (node(), vm(f.PRIMARY, running=True, missed="the cable"), ["tried"]),
+    (node(), vm(f.PRIMARY, running=True, kept=True), ["back"]),
+    (node(), vm(f.PRIMARY, running=True, kept=True, outgoing="go"), ["migrate"]),
+    (node(), vm("SyncTarget Secondary/Primary Inconsistent/UpToDate r", copy(outgoing="go"), at_home=False), []),
+    (node(), vm(f.PEER_PRIMARY, copy(f.PRIMARY, running=True, outgoing="go"), at_home=False), ["take"]),
+])
+def test_moves(where: NodeFacts, what: VmFacts, expected: list[str]) -> None:
+    assert verbs(where, what) == expected
+
+
+def test_two_at_a_time_in_their_order() -> None:
+    """One whose QEMU does not answer keeps no other waiting."""
+    names = ["a", "b", "c", "d"]
+    vms = [vm(f.PRIMARY, running=True)._replace(name=name) for name in names]
+
+    def sent(*changes: dict[str, Any]) -> list[str]:
+        changed = [what._replace(me=what.me._replace(**change)) for what, change in zip(vms, changes, strict=True)]
+        return [action.vm for action in plan(decide(STANDBY), STANDBY, changed, 6) if action.verb == "send"]
+    going: dict[str, Any] = {"outgoing": "go"}
+    assert sent({}, {}, {}, {}) == ["a", "b"]
+    assert sent(going, {}, {}, {}) == ["b"]
+    assert sent(going, {}, going, {}) == []
+    assert sent({**going, "missed": "deaf"}, {}, {}, {}) == ["b", "c"]

@@ -55,7 +55,7 @@ def call_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.setattr(failover, "load_vms", lambda _: ([WEB1], []))
     monkeypatch.setattr(outdate, "named_vm", lambda *_: WEB1)
     options = argparse.Namespace(dry_run=False, quiet=True, verbose=False, json=False, timeout=1.0, config="",
-                                 run_dir=place.run.root, what_if=None, vm="web1")
+                                 run_dir=place.run.root, what_if=None, vm="web1", leave=False)
     call = Call("kc-failover", options)
     call.run, call.state = place.run, place.state
     monkeypatch.setattr(call.doer, "do", lambda *_, **__: (_ for _ in ()).throw(AssertionError("it acts")))

@@ -41,6 +41,11 @@ def outdate(doer: Doer, name: str) -> bool:
     return done and (doer.dry or bool(disks.stdout.split()))
 
 
+def part(doer: Doer, name: str) -> Ended:
+    """Take leave of a peer that is primary: both kernels call our copy outdated, and no write of its guest waits."""
+    return doer.do("drbdadm", "disconnect", name)
+
+
 def went_on(doer: Doer, name: str) -> bool:
     """Did this copy take a write that the peer lacks? Then DRBD has kept the identifier before it, the second field of
     get-gi (FACTS 0); a resource that is down is asked by its meta-data. What cannot be told counts as yes.

@@ -10,6 +10,7 @@ from kisscluster.base.state import is_vm_name
 from kisscluster.decide import promote
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.human import Word
+from kisscluster.decide.migrate import GO_ON
 from kisscluster.decide.quorum import Decision
 from kisscluster.decide.rules import may_go_alone, overtaken
 from kisscluster.see.files import Place, node_facts, vm_facts, word
@@ -67,6 +68,14 @@ def forget(call: Call, place: Place, name: str) -> None:
     for mark in ("failed", "off"):
         call.remove(place.run, f"local/{mark}/{name}")
     enqueue(call.doer, "reset-failed", [unit("vm", name)])
+
+
+def ask_to_move(call: Call, place: Place, name: str) -> None:
+    """Say that a VM that runs here is to move to the peer; both nodes' kc-failover see to it."""
+    call.remove(place.run, f"local/missed/{name}")
+    call.write(place.run, f"migration/{name}", "asked")
+    call.write(place.run, f"local/outgoing/{name}", GO_ON)
+    call.wake("failover")
 
 
 def go_ahead(call: Call, place: Place, vm: Resource) -> bool:

@@ -1,13 +1,16 @@
 """kc-failover: turn the decision into systemd jobs; queue them, wait for none."""
 
+import argparse
+import time
 from contextlib import suppress
 
+from kisscluster.act import drbd
 from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call, start
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import ask, forget, place_of, status_of
+from kisscluster.commands.common import ask, ask_to_move, forget, place_of, status_of
 from kisscluster.decide import plan as plans
 from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
@@ -23,7 +26,16 @@ UNITS = {
     plans.OUTDATE: ("start", "outdate"),
     plans.ADJUST: ("start", "adjust"),
     plans.MIGRATE: ("start", "migrate"),
+    plans.TAKE: ("start", "migrate"),
 }
+
+MARKS = {plans.RELEASE: "claim", plans.CLEAR: "pending", plans.TRIED: "local/missed", plans.BACK: "local/kept"}
+
+PAUSE = 0.2  # seconds between two looks at how the VMs of a node that leaves are handed over
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--leave", action="store_true", help="until no VM is handed over; for kc-leave.service only")
 
 
 def keep_books(call: Call, place: Place, action: Action) -> None:
@@ -33,10 +45,10 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
     elif action.verb == plans.WAIT:
         if call.write(place.run, f"pending/{action.vm}", action.reason):
             call.talk(f"{action.vm}: {action.reason}")
-    elif action.verb == plans.RELEASE:
-        call.remove(place.run, f"claim/{action.vm}")
-    elif action.verb == plans.CLEAR:
-        call.remove(place.run, f"pending/{action.vm}")
+    elif action.verb == plans.SEND:
+        ask_to_move(call, place, action.vm)
+    elif action.verb in MARKS:
+        call.remove(place.run, f"{MARKS[action.verb]}/{action.vm}")
     elif action.verb == plans.AHEAD:
         word = kernel.read().get(action.vm)
         if word is not None and word.only_copy:  # it may have been given up since the heartbeat looked
@@ -115,7 +127,7 @@ def tell(call: Call, place: Place, summary: str, actions: list[Action]) -> None:
             call.talk(f"{action.verb} {action.vm}: {action.reason}")
 
 
-def work(call: Call) -> int:
+def once(call: Call) -> int:
     with call.locked("lock/failover"):
         # first the flag, then everything else: what changes from now on raises it again
         call.remove(call.run, "wake/failover")
@@ -124,10 +136,10 @@ def work(call: Call) -> int:
         node = node_facts(place)
         decision = decide(node)
         facts = [vm_facts(place, vm.name, vm.node) for vm in vms]
-        actions = plan(decision, node, facts, 2 * place.config.deadtime)
-        guests: list[Guest] = []
-        if any(action.verb == plans.START for action in actions):
-            guests = [guest(place, vm, fact.me.running) for vm, fact in zip(vms, facts, strict=True)]
+        actions, guests = plan(decision, node, facts, 2 * place.config.deadtime), list[Guest]()
+        if any(action.verb in (plans.START, plans.TAKE) for action in actions):
+            here = [fact.me.running or bool(fact.me.incoming) for fact in facts]
+            guests = [guest(place, vm, is_here) for vm, is_here in zip(vms, here, strict=True)]
             actions = in_turn(actions, guests, room(place))
         queue = jobs(actions)
         if decision.fence:
@@ -147,5 +159,26 @@ def work(call: Call) -> int:
     return status_of(decision)
 
 
+def leave(call: Call) -> int:
+    """While the machine shuts down nothing else wakes us, and only kc-migrate@VM can be started."""
+    end, busy = time.monotonic() + call.timeout, True
+    while busy and time.monotonic() < end:
+        with suppress(Failure):  # a VM's file that cannot be read keeps no other VM here
+            once(call)
+        busy = not call.dry and any(call.run.names(f"local/{kind}") for kind in ("outgoing", "incoming"))
+        time.sleep(PAUSE * busy)
+    place = place_of(call)
+    # no write of the peer's guests waits for a node that took its leave; if it leaves, too, they end soon
+    for vm in [] if node_facts(place).peer.leaving else load_vms(place.config)[0]:
+        word = kernel.read().get(vm.name)
+        if word is not None and word.even and not word.primary and word.peer_role == "Primary":
+            drbd.part(call.doer, vm.name)
+    return Exit.TIMEOUT if busy else Exit.OK
+
+
+def work(call: Call) -> int:
+    return leave(call) if call.options.leave else once(call)
+
+
 def main() -> int:
-    return start("kc-failover", "Turn the decision into systemd jobs.", work, timeout=10)
+    return start("kc-failover", "Turn the decision into systemd jobs.", work, arguments, timeout=10)

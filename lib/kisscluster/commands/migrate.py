@@ -13,10 +13,11 @@ from kisscluster.act.systemd import enqueue, unit, wait_for
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import ask_to_move, facts_of, named_vm, place_of, vm_argument
 from kisscluster.commands.guest import ENDS
 from kisscluster.commands.vm_stop import Process
 from kisscluster.decide.migrate import GO_ON, GONE, OVER, broken, handed_over, port_of, refusal, settled
+from kisscluster.decide.quorum import HOME, decide
 from kisscluster.see import kernel
 from kisscluster.see.files import Place
 
@@ -26,6 +27,7 @@ START, END = 90.0, 60.0  # seconds for the peer to get ready, and for the other 
 FIRST_PORT, PORTS = 16000, 16000  # below those that the kernel gives to connections
 DOWNTIME = 300  # milliseconds that QEMU may take for its last step
 SLOWEST = 10.0  # MiB/s; a storage cable that carries less is no cable
+LONGEST = 200  # characters of a reason that the peer is told, too
 SENT = ("finish-migrate", "postmigrate")  # as query-status says it
 ENDED = ("completed", "failed", "cancelled")
 
@@ -106,6 +108,8 @@ def send(move: Move) -> int:
         if move.facts.me.outgoing == GO_ON:
             why = carry(move)
             move.say("migration", f"failed: {why}" if why else "handed over")
+            if why:
+                move.say("local/missed", why[:LONGEST])
             move.call.talk(f"{move.name}: {f'stays here: {why}' if why else 'handed over'}")
             move.say("local/outgoing", OVER if why else GONE)
         end_guest(move)
@@ -137,6 +141,7 @@ def carry(move: Move) -> str:
         if told is not None and not under_way and (begun or why):
             return why or told.get("error-desc") or f"QEMU says {status}"
         if time.monotonic() > end and why:
+            move.say("local/missed", f"{why[:LONGEST]}; its QEMU does not answer")
             raise Failure(Exit.AGAIN, f"{move.name}: {why}; its QEMU does not answer")
         if not why and (why := move.broken() or ("it took too long" if time.monotonic() > end else "")):
             end = time.monotonic() + CANCEL
@@ -246,8 +251,9 @@ def person(move: Move) -> int:
         raise Failure(Exit.NO, f"{move.name} {where}")
     if why := refusal(move.node, move.facts):
         raise Failure(Exit.AGAIN, f"{move.name}: {why}")
-    move.say("migration", "asked")
-    move.say("local/outgoing", GO_ON)
+    ask_to_move(call, move.place, move.name)
+    if move.facts.at_home and decide(move.node).word == HOME:
+        move.say("local/kept", "")
     enqueue(call.doer, "start", [unit("migrate", move.name)])
     if not (call.dry or call.options.no_wait):
         follow(move)

@@ -35,6 +35,7 @@ def vm_row(place: Place, node: NodeFacts, conf: Vm, vm: VmFacts, wrongs: list[Wr
         "role": f"{drbd.role}/{drbd.peer_role}" if drbd else "-",
         "disks": f"{drbd.disk}/{drbd.peer_disk}" if drbd else "-",
         "frozen": vm.frozen,
+        "moving": vm.me.outgoing and place.run.read(f"migration/{vm.name}") or "is moved" * vm.moving,
         "ahead": vm.me.ahead,
         "wrong": [item.text for item in wrongs],
     }
@@ -119,6 +120,8 @@ def _remark(row: Facts) -> str:
         return "stopped by a person"
     if row["frozen"]:
         return "writes frozen"
+    if row["moving"]:
+        return str(row["moving"])
     return "away from home" if row["runs_on"] not in ("-", row["home"]) else ""
 
 

@@ -60,6 +60,7 @@ class NodeFacts(NamedTuple):
     proven: bool = False  # the peer was proven off since its last word
     me_unfit_long: bool = True  # where unfit at all: for deadtime and two intervals
     peer_unfit_long: bool = True
+    failback: str = ""  # how VMs go home to a peer that is steady for failback_after, or nothing
 
     @property
     def alive(self) -> bool:
@@ -103,6 +104,8 @@ class Copy(NamedTuple):
     off: bool = False  # the guest switched itself off there
     outgoing: str = ""  # it hands the VM over: go, gone or over (decide/migrate.py)
     incoming: str = ""  # it takes the VM over: the port of its QEMU, and ready once that listens
+    missed: str = ""  # why its last move from there failed, while there is still a reason to move it
+    kept: bool = False  # a person moved it away from there: it is not brought home
 
     @property
     def level(self) -> bool:

@@ -6,9 +6,40 @@ that is not primary.
 """
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
+from kisscluster.decide.quorum import HOME, NONE, Decision
 from kisscluster.decide.rules import may_give_up
 
 GO_ON, GONE, OVER = "go", "gone", "over"
+LIVE, RESTART = "send", "stop"
+AT_ONCE = 2  # while the memory of one is on the cable, the other's QEMU starts or ends; more would only share the cable
+
+
+def away(decision: Decision, vm: VmFacts) -> bool:
+    """Is there a reason why a VM that runs here should go to the peer?"""
+    return decision.word == NONE or decision.word == HOME and not vm.at_home
+
+
+def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:
+    """How a VM that runs here goes to the peer now: live, by a shutdown here and a boot there, or not at all.
+
+    What cannot be moved live is shut down only where it may not stay, or where somebody asked for that (failback).
+    """
+    if not away(decision, vm) or not may_give_up(node, vm) or vm.moving and vm.me.outgoing != GO_ON:
+        return ""
+    must = decision.word == NONE
+    if not must and (decision.alarm or not vm.peer.level or vm.peer.kept or node.failback in ("", "manual")):
+        return ""
+    if not must and node.failback == "restart":
+        return RESTART
+    if not vm.me.missed:
+        return "" if refusal(node, vm) else LIVE
+    return RESTART if must else ""
+
+
+def turns(vms: list[VmFacts]) -> int:
+    """How many more may begin now; one whose QEMU does not answer keeps no other waiting."""
+    sent = sum(vm.peer.outgoing == GO_ON or vm.me.outgoing == GO_ON and not vm.me.missed for vm in vms)
+    return max(0, AT_ONCE - sent)
 
 
 def refusal(node: NodeFacts, vm: VmFacts) -> str:
@@ -61,6 +92,10 @@ def at_work(node: NodeFacts, vm: VmFacts) -> str:
         return f"it is handed over: {vm.me.outgoing}"
     if vm.me.incoming:
         return "it is taken over"
-    if node.alive and vm.peer.outgoing == GO_ON and not vm.me.running and not broken(node, vm):
-        return "the peer hands it over while it runs"
     return ""
+
+
+def offered(node: NodeFacts, vm: VmFacts) -> bool:
+    """Does the peer wait for us to take it over?"""
+    idle = not (vm.me.running or vm.me.outgoing or vm.me.incoming)
+    return idle and node.alive and vm.peer.outgoing == GO_ON and not broken(node, vm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kisscluster.decide.plan import START, WAIT, Action
+from kisscluster.decide.plan import START, TAKE, WAIT, Action
 
 OVERHEAD = 64  # MiB that QEMU itself takes beside the memory of its guest
 PATIENCE = 20.0  # seconds after which a start that leads to no guest is waited for no longer
@@ -40,16 +40,19 @@ class Guest(NamedTuple):
 
 def in_turn(actions: list[Action], guests: list[Guest], room: Room) -> list[Action]:
     """The same actions, but those starts that have to wait, and why. `guests`: all VMs, by order."""
-    wanted = {action.vm for action in actions if action.verb == START}
-    why = _waiting([guest for guest in guests if guest.name in wanted], guests, room)
+    verbs = {action.vm: action.verb for action in actions if action.verb in (START, TAKE)}
+    why = _waiting([guest for guest in guests if guest.name in verbs], guests, room, verbs)
     return [
-        Action(WAIT, action.vm, why[action.vm]) if action.verb == START and action.vm in why else action
+        Action(WAIT, action.vm, why[action.vm]) if action.verb in (START, TAKE) and action.vm in why else action
         for action in actions
     ]
 
 
-def _waiting(wanted: list[Guest], guests: list[Guest], room: Room) -> dict[str, str]:
-    """What was queued once is queued again, as any job is, and nobody waits for it for ever."""
+def _waiting(wanted: list[Guest], guests: list[Guest], room: Room, verbs: dict[str, str]) -> dict[str, str]:
+    """What was queued once is queued again, as any job is, and nobody waits for it for ever.
+
+    What comes while it runs needs memory, and waits for no other's start.
+    """
     used = sum(guest.need for guest in guests if guest.running or guest in wanted and guest.begun is not None)
     busy = sum(guest.starts for guest in wanted)
     out: dict[str, str] = {}
@@ -61,7 +64,9 @@ def _waiting(wanted: list[Guest], guests: list[Guest], room: Room) -> dict[str, 
             left = max(0, room.memory - used)
             out[guest.name] = f"no memory for it here: it needs {guest.need} MiB, {left} of {room.memory} are left"
             continue
-        if busy >= room.slots or any(_holds(other, guest, room) for other in before):
+        if verbs[guest.name] == TAKE:
+            pass
+        elif busy >= room.slots or any(_holds(other, guest, room) for other in before):
             out[guest.name] = TURN
         else:
             busy += 1

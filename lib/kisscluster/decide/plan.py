@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.migrate import OVER, at_work
+from kisscluster.decide.migrate import GO_ON, GONE, LIVE, at_work, away, move, offered, turns
 from kisscluster.decide.promote import CLAIM, may_promote, verdict
 from kisscluster.decide.quorum import HOLD, NONE, Decision
-from kisscluster.decide.rules import belongs_here, may_give_up
+from kisscluster.decide.rules import belongs_here
 
 START, STOP, DEMOTE, OUTDATE, ADJUST, MIGRATE = "start", "stop", "demote", "outdate", "adjust", "migrate"
+SEND, TAKE, TRIED, BACK = LIVE, "take", "tried", "back"
 ASK, RELEASE, CLEAR, AHEAD, LEVEL = "ask", "release", "clear", "ahead", "level"
 MENDED, ENDED, STARTED, WAIT = "mended", "ended", "started", "wait"
 
@@ -18,9 +19,10 @@ MENDED, ENDED, STARTED, WAIT = "mended", "ended", "started", "wait"
 class Action(NamedTuple):
     """One thing to do for one VM, and why.
 
-    start, stop, demote, outdate, adjust, migrate: a unit's job. ask, wait: say what the VM waits for.
-    ahead: set the mark.
-    release, clear, level, mended, ended, started: drop claim, pending, ahead, split-brain, running, failed and off.
+    start, stop, demote, outdate, adjust, migrate, take: a unit's job. ask, wait: say what the VM waits for.
+    send: ask for a migration, as a person does. ahead: set the mark.
+    release, clear, level, mended, ended, started, tried, back: drop claim, pending, ahead, split-brain, running,
+    failed and off, missed, kept.
     """
 
     verb: str
@@ -31,12 +33,15 @@ class Action(NamedTuple):
 def plan(decision: Decision, node: NodeFacts, vms: list[VmFacts], patience: float) -> list[Action]:
     """All actions, VMs in their order; `patience`: seconds a freeze may last without a handler."""
     out: list[Action] = []
+    left = turns(vms)
     for vm in vms:
         out += _bookkeeping(decision, node, vm)
         out += _storage(decision, node, vm, patience)
         if why := at_work(node, vm):
             out.append(Action(MIGRATE, vm.name, why))
-        out += _guest(decision, node, vm)
+        for action in _guest(decision, node, vm):
+            left -= action.verb == SEND
+            out += [action] if action.verb != SEND or left >= 0 else []
     return out
 
 
@@ -52,6 +57,10 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
         out.append(Action(LEVEL, vm.name, "this copy is being resynced from the peer's"))
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
+    if vm.me.missed and not vm.moving and not (vm.me.running and away(decision, vm)):
+        out.append(Action(TRIED, vm.name, "there is no reason to move it any more"))
+    if vm.me.kept and vm.me.running and not vm.moving:
+        out.append(Action(BACK, vm.name, "it is at home"))
     if (vm.me.failed or vm.me.off) and node.alive and vm.peer.running:
         out.append(Action(STARTED, vm.name, "it was started on the peer"))
     if vm.me.running and mine is not None and not mine.primary:
@@ -97,7 +106,8 @@ def orphan(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
 
 def keeps(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """Is a primary disk without a guest about to get one? While on hold, whatever is half done is finished."""
-    return not vm.down and (decision.word == HOLD or decision.word != NONE and not (node.alive and vm.peer.running))
+    leaves = decision.word == NONE or node.alive and vm.peer.running or move(decision, node, vm) == STOP
+    return not vm.down and (decision.word == HOLD or not leaves)
 
 
 def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
@@ -109,6 +119,8 @@ def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
 def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.me.running:
         return _running(decision, node, vm)
+    if offered(node, vm):
+        return [Action(TAKE, vm.name, "the peer hands it over while it runs")]
     if vm.me.incoming or vm.me.outgoing or vm.down or vm.frozen or vm.me.drbd is None:
         return []
     if vm.primary:
@@ -123,11 +135,11 @@ def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
 def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.stopped:
         return [Action(STOP, vm.name, "a person stopped it")]
-    if vm.me.outgoing not in ("", OVER) or vm.peer.outgoing:
+    if vm.me.outgoing == GONE or vm.peer.outgoing or vm.me.outgoing == GO_ON and not vm.me.missed:
         return []  # kc-migrate sees to it that it ends on one of the nodes
     newest = vm.me.ahead and not vm.peer.ahead  # the peer was overtaken, and resets itself
     if vm.peer.running and vm.peer_primary and node.alive and not vm.at_home and not newest:
         return [Action(STOP, vm.name, "it runs on both nodes, and the peer is its home")]
-    if decision.word == NONE and may_give_up(node, vm):
-        return [Action(STOP, vm.name, decision.reason)]
-    return []
+    how = move(decision, node, vm)
+    why = decision.reason if decision.word == NONE else "its home is well again"
+    return [Action(how, vm.name, f"{why}; it did not go live: {vm.me.missed}" if vm.me.missed else why)] if how else []

@@ -71,6 +71,9 @@ def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
     place = where(node, vm)
     if place == "both":
         out.append(Wrong(vm.name, "runs on both nodes; where it is not at home", f"systemctl stop kc-vm@{vm.name}"))
+    for runs, copy, there in (("here", vm.me, ""), ("peer", vm.peer, "; type there")):
+        if place == runs and copy.missed:
+            out.append(Wrong(vm.name, f"was not moved while it runs: {copy.missed}{there}", f"kc-migrate {vm.name}"))
     if place != "nowhere" or vm.stopped:
         return out
     return out + [_down(node, vm, pending)]

@@ -54,7 +54,7 @@ class Beat:
         facts = {f"drbd/{name}": str(word) for name, word in self.kernel().items() if is_vm_name(name)}
         facts |= self._folder("claim")
         facts |= self._folder("local")
-        for folder in ("running", "stopped", "outgoing", "incoming", "failed", "off"):
+        for folder in ("running", "stopped", "outgoing", "incoming", "failed", "off", "missed", "kept"):
             facts |= self._folder(f"local/{folder}")
         if decision := self.run.read("decision"):
             facts["decision"] = decision[:200]

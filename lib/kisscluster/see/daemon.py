@@ -114,7 +114,7 @@ class Daemon:
         if changed:
             self.news = now  # what changes all the time is left to the tick
         urgent = any(name.startswith(URGENT) or "/Diskless" in self.local.get(name, "") for name in changed)
-        if urgent or self._caught_up(changed):
+        if urgent or self._marks_lag(changed):
             self._wake("failover")
         self._wake_for_fitness(now, changed)
         if self.news is not None and now - self.news >= LULL:
@@ -122,12 +122,16 @@ class Daemon:
             self.news = None
         self._complain(now)
 
-    def _caught_up(self, changed: set[str]) -> bool:
-        """Are both copies the same again? Until our mark `ahead` is gone, a cut cable would reset the peer (*20)."""
+    def _marks_lag(self, changed: set[str]) -> bool:
+        """Are both copies the same again? Until our mark `ahead` is gone, a cut cable would reset the peer (*20).
+
+        Or is one written here alone, and the mark is missing, since the peer took its leave and nobody had to be asked?
+        """
         vms = {name.rpartition("/")[2] for name in changed if "drbd/" in name}
         told = self.heart.peer_facts() if vms else {}
         copies = [(copy_of(self.local, vm), copy_of(told, vm)) for vm in vms]
-        return any(me.ahead and me.level and peer.level for me, peer in copies)
+        alone = any(me.drbd is not None and me.drbd.only_copy and not me.ahead for me, _ in copies)
+        return alone or any(me.ahead and me.level and peer.level for me, peer in copies)
 
     def _wake_for_fitness(self, now: float, changed: set[str]) -> None:
         """The peer waits for our word that we are fit, or no longer; who waits until that has lasted is woken then."""

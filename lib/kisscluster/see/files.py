@@ -77,7 +77,14 @@ def node_facts(place: Place) -> NodeFacts:
         proven=is_proven(place),
         me_unfit_long=_since(place, "local/fit", "no") >= unfit_long,
         peer_unfit_long=_since(place, "peer/local/fit", "no") >= unfit_long,
+        failback=config.failback if calm(place) >= config.failback_after else "",
     )
+
+
+def calm(place: Place) -> float:
+    """Seconds for which the peer has been fit and steady while nothing changed between the two of us; -1 without."""
+    said = [_since(place, f"peer/local/{name}", "yes") for name in ("fit", "steady")]
+    return min(place.run.age("links") or -1.0, *said)
 
 
 def _since(place: Place, name: str, value: str) -> float:
@@ -108,6 +115,8 @@ def _copy(run: State, whose: str, name: str, ahead: bool) -> Copy:
         off=run.has(f"{whose}local/off/{name}"),
         outgoing=run.read(f"{whose}local/outgoing/{name}") or "",
         incoming=run.read(f"{whose}local/incoming/{name}") or "",
+        missed=run.read(f"{whose}local/missed/{name}") or "",
+        kept=run.has(f"{whose}local/kept/{name}"),
     )
 
 

@@ -348,8 +348,9 @@ class Device:
     async def disconnect(self, force: bool) -> None:
         """Part from the peer, with its consent or by force."""
         async with self.lock:
+            stale = self.state.leaves_a_primary
             if not force and self.state.linked and await self._ask("part"):
-                self.settle(self.state.part_gracefully(leaving=True))
+                self.settle(self.state.part_gracefully(leaving=True, stale=stale))
             else:
                 self.settle(self.state.disconnect())
 

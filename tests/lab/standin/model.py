@@ -330,14 +330,24 @@ class Resource:
             raise Refused(10, "Failure: (162) Invalid configuration request\nunknown connection")
         return [Effect.CLOSE, *self._change(conn=Conn.STANDALONE, closed=True)]
 
-    def part_gracefully(self, leaving: bool) -> list[Effect]:
-        """Both agreed to part: a Secondary knows that its copy will be stale [conn_try_disconnect]."""
+    @property
+    def leaves_a_primary(self) -> bool:
+        """Would our copy be stale if we left now?"""
+        secondary = self.role is Role.SECONDARY and self.peer_role is Role.PRIMARY
+        return secondary and self.linked and self.options.fencing is not Fencing.DONT_CARE
+
+    def part_gracefully(self, leaving: bool, stale: bool = False) -> list[Effect]:
+        """Both agreed to part: a Secondary knows that its copy will be stale [conn_try_disconnect].
+
+        `stale`: it was so when the peer was asked, which may have closed the connection since.
+        """
         disk, peer_disk = self.disk, self.peer_disk
         if self.options.fencing is not Fencing.DONT_CARE and self.linked:
             if self.role is Role.PRIMARY:
                 peer_disk = min(peer_disk, Disk.OUTDATED)
             elif self.peer_role is Role.PRIMARY:
                 disk = min(disk, Disk.OUTDATED)
+        disk = min(disk, Disk.OUTDATED) if stale else disk
         conn = Conn.STANDALONE if leaving else Conn.WAITING
         return [Effect.CLOSE, *self._change(conn=conn, disk=disk, peer_disk=peer_disk, closed=True)]
 

@@ -290,11 +290,15 @@ class Side:
             if peer.state:
                 yes = what == "part" or peer.state.consents()
                 peer._send(lambda asker: asker._answer(yes))
-                if what == "part":
-                    peer.settle(peer.state.part_gracefully(leaving=False))
+                if what == "part":  # after its answer has arrived
+                    self.mirror.clock.after(3 * self.mirror.pace.message, peer.life, peer._part)
         self._send(arrived)
         answer = self.mirror.clock.wait()
         return None if answer is None else bool(answer)
+
+    def _part(self) -> None:
+        if self.state and self.state.linked:
+            self.settle(self.state.part_gracefully(leaving=False))
 
     def _answer(self, yes: bool | None) -> None:
         asking, self.asking = self.asking, None

@@ -204,8 +204,9 @@ class Machine:
         elif verb == "outdate":
             side.outdate()
         elif verb == "disconnect":
+            stale = side.need().leaves_a_primary
             if "--force" not in options and side.need().linked and side.ask("part"):
-                side.settle(side.need().part_gracefully(leaving=True))
+                side.settle(side.need().part_gracefully(leaving=True, stale=stale))
             else:
                 side.settle(side.need().disconnect())
         elif verb == "connect":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TICK_FIRST, TICK = 2.0, 5.0  # kc-failover.timer, kc-quorum.timer
 CHAIN, CONTENT, PAUSE = ("failover", "quorum"), (0, 75, 106), 1.0  # kc-pause.service
+LEAVE = 300  # kc-leave.service
 RESTART, BURST, INTERVAL = 1.0, 3, 600.0  # kc-vm@.service
 WATCHDOG = 4.0
 ONESHOTS = {"kc-demote": ("--orphan",), "kc-outdate": (), "kc-adjust": (), "kc-migrate": ("--direct",)}
@@ -49,6 +50,7 @@ class Units:
         self.heartbeat: Task | None = None
         self.target: bool = False
         self.target_stopping: bool = False
+        self.leaving: bool = False  # kc-leave.service: whatever is stopped after it waits
         self.running: dict[str, Task] = {}
         self.timers: dict[str, Timer] = {}
         self.vm: dict[str, Unit] = {name: Unit() for name in machine.vms}
@@ -160,7 +162,7 @@ class Units:
                 self._job(verb, vm, lambda good: None)
             elif kind == "kc-fence":
                 self.oneshot("kc-fence", ())
-            else:
+            elif kind == "kc-migrate" or not self.target_stopping:
                 self.oneshot(kind, (*ONESHOTS[kind], vm))
         return Ended(0 if good else 1, "", "" if good else "A dependency job failed")
 
@@ -176,6 +178,8 @@ class Units:
         unit.waiting.append(done)
         if verb == "stop" and unit.state == "active" and self.machine.clock_task().program == "kc-failover":
             self.machine.world.watch.stopped_by_us(self.machine, vm)
+        if verb == "stop" and self.leaving:
+            return
         if verb == "start" and self.target_stopping:
             self._done(unit, False)  # a start that conflicts with shutdown.target's job is refused
         elif verb == "start":
@@ -350,10 +354,12 @@ class Units:
         machine = self.machine
         with suppress(OSError):
             machine.run.write("local/leaving", "")
-        machine.program(("kc-quorum",), lambda status: self._stop_all(done))
+        self.target_stopping = self.leaving = True
+        leave = ("kc-failover", "--leave", "--timeout", str(LEAVE))
+        machine.program(("kc-quorum",), lambda _: machine.program(leave, lambda _: self._stop_all(done)))
 
     def _stop_all(self, done: Callable[[], object]) -> None:
-        self.target_stopping = True
+        self.leaving = False
         for vm in self.vm:
             self._stop(vm)
         self._wait_for_end(done)

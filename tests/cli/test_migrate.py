@@ -165,7 +165,7 @@ def test_sent(node: FakeNode) -> None:
     assert (node.run / "local/stopping/web1").exists() and not (node.run / "local/outgoing/web1").exists()
 
 
-@pytest.mark.parametrize("why", ["failed", "the cable", "a signal", "no port"])
+@pytest.mark.parametrize("why", ["failed", "the cable", "a signal", "no port", "shut down"])
 def test_it_stays_here(node: FakeNode, why: str) -> None:
     moving(node, "22 ready" if why == "no port" else "16010 ready")
     settle(node, HERE)
@@ -179,6 +179,8 @@ def test_it_stays_here(node: FakeNode, why: str) -> None:
             assert not fake.was_asked("migrate")
         if why == "the cable":
             node.drbd("web1", "WFConnection Primary/Unknown UpToDate/DUnknown s")
+        elif why == "shut down":
+            node.facts({"local/stopping/web1": ""})                           # by the unit's kc-vm-stop
         elif why != "failed":
             process.terminate()
         assert process.wait(30) == 0

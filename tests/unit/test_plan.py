@@ -115,6 +115,8 @@ GOES_HOME: dict[str, Any] = {"failback": "migrate"}
     (node(me={"leaving": True}), vm(f.PRIMARY, running=True), ["send"]),
     (node(me={"leaving": True}, peer={"fit": False, "leaving": True}), vm(f.PRIMARY, running=True), []),
     (node(), vm(f.PRIMARY, running=True, missed="the cable"), ["tried"]),
+    (node(maintenance=True), vm(f.PRIMARY, running=True, missed="the cable"), []),      # nobody knows what comes next
+    (node(f.SILENT), vm(f.ALONE, running=True, ahead=True, missed="the cable"), ["tried"]),
     (node(), vm(f.PRIMARY, running=True, kept=True), ["back"]),
     (node(), vm(f.PRIMARY, running=True, kept=True, outgoing="go"), ["migrate"]),
     (node(), vm("SyncTarget Secondary/Primary Inconsistent/UpToDate r", copy(outgoing="go"), at_home=False), []),

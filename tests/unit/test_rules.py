@@ -6,7 +6,7 @@ from kisscluster.decide import fence, promote
 from kisscluster.decide.facts import Links, NodeFacts, VmFacts
 from kisscluster.decide.fence import answer
 from kisscluster.decide.promote import verdict
-from kisscluster.decide.rules import belongs_here, may_give_up, may_go_alone, overtaken
+from kisscluster.decide.rules import belongs_here, may_give_up, may_go_alone, may_part, overtaken
 from tests.unit import facts as f
 from tests.unit.facts import copy, node, vm
 
@@ -131,3 +131,17 @@ def test_overtaken_needs_a_living_peer() -> None:
     assert overtaken(node(), vm(f.FROZEN, copy(ahead=True)))
     assert not overtaken(node(f.DEAD), vm(f.FROZEN, copy(ahead=True)))
     assert not overtaken(node(), vm(f.FROZEN, copy(ahead=True), ahead=True))
+
+
+@pytest.mark.parametrize(("where", "what", "yes"), [
+    (node(), vm(f.PEER_PRIMARY), True),
+    (node(), vm(f.PEER_PRIMARY, ahead=True), False),                          # both would stay ahead, and apart
+    (node(), vm(f.PRIMARY), False),
+    (node(), vm(f.EVEN), False),
+    (node(), vm("SyncTarget Secondary/Primary Inconsistent/UpToDate r"), False),
+    (node(), vm(None), False),
+    (node(peer={"leaving": True}), vm(f.PEER_PRIMARY), False),
+    (node(f.DEAD, stale="no heartbeat"), vm(f.PEER_PRIMARY), False),
+])
+def test_part_before_a_shutdown(where: NodeFacts, what: VmFacts, yes: bool) -> None:
+    assert may_part(where, what) is yes

@@ -10,11 +10,12 @@ from kisscluster.base.cli import Call, start
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import ask, ask_to_move, forget, place_of, status_of
+from kisscluster.commands.common import ask, ask_to_move, facts_of, forget, place_of, status_of
 from kisscluster.decide import plan as plans
 from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
+from kisscluster.decide.rules import may_part
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
 from kisscluster.see.room import guest, room
@@ -31,7 +32,8 @@ UNITS = {
 
 MARKS = {plans.RELEASE: "claim", plans.CLEAR: "pending", plans.TRIED: "local/missed", plans.BACK: "local/kept"}
 
-PAUSE = 0.2  # seconds between two looks at how the VMs of a node that leaves are handed over
+# seconds: between two looks at how the VMs of a node that leaves are handed over; for one of them
+PAUSE, STEP = 0.2, 10.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,19 +163,22 @@ def once(call: Call) -> int:
 
 def leave(call: Call) -> int:
     """While the machine shuts down nothing else wakes us, and only kc-migrate@VM can be started."""
-    end, busy = time.monotonic() + call.timeout, True
-    while busy and time.monotonic() < end:
+    end, idle = time.monotonic() + call.timeout, 0
+    call.timeout = call.doer.timeout = STEP
+    while idle < 2 and time.monotonic() < end:  # what ends while we look leaves its place to the next ones
         with suppress(Failure):  # a VM's file that cannot be read keeps no other VM here
             once(call)
         busy = not call.dry and any(call.run.names(f"local/{kind}") for kind in ("outgoing", "incoming"))
-        time.sleep(PAUSE * busy)
+        idle = 0 if busy else idle + 1
+        time.sleep(0 if call.dry else PAUSE)
     place = place_of(call)
-    # no write of the peer's guests waits for a node that took its leave; if it leaves, too, they end soon
-    for vm in [] if node_facts(place).peer.leaving else load_vms(place.config)[0]:
-        word = kernel.read().get(vm.name)
-        if word is not None and word.even and not word.primary and word.peer_role == "Primary":
-            drbd.part(call.doer, vm.name)
-    return Exit.TIMEOUT if busy else Exit.OK
+    for vm in load_vms(place.config)[0]:
+        with suppress(Failure), call.locked(f"lock/{vm.name}", 0):
+            node, fact = facts_of(place, vm)
+            word = kernel.read().get(vm.name)
+            if may_part(node, fact._replace(me=fact.me._replace(drbd=word))):
+                drbd.part(call.doer, vm.name)
+    return Exit.OK if idle else Exit.TIMEOUT
 
 
 def work(call: Call) -> int:

@@ -62,6 +62,8 @@ class Move:
         self.facts = self.facts._replace(me=self.facts.me._replace(drbd=word))
 
     def broken(self) -> str:
+        if self.facts.me.outgoing and self.call.run.has(f"local/stopping/{self.name}"):
+            return "it is shut down here"  # or it would switch itself off there, and stay off
         return "it was interrupted" if self.interrupted else broken(self.node, self.facts)
 
     def say(self, folder: str, word: str) -> None:

@@ -10,6 +10,14 @@ def may_give_up(node: NodeFacts, vm: VmFacts) -> bool:
     return vm.me.level and node.alive and node.peer.fit and not node.conflict
 
 
+def may_part(node: NodeFacts, vm: VmFacts) -> bool:
+    """Before our shutdown our copy is called outdated, so that no write of the peer's guest waits for that; where the
+    peer leaves, too, its guest ends soon."""
+    drbd = vm.me.drbd
+    here = drbd is not None and drbd.even and not drbd.primary and not vm.me.ahead
+    return here and drbd is not None and drbd.peer_role == "Primary" and not node.stale and not node.peer.leaving
+
+
 def by_word(node: NodeFacts, vm: VmFacts) -> bool:
     """The peer gave its word that its copy will not go on, and I did not give mine."""
     return node.alive and vm.peer.yields and not vm.me.yields

@@ -19,7 +19,7 @@ faults   = tests/container/test_pair.py tests/container/test_lab.py
 books    = tests/container/test_ansible.py tests/container/test_vms.py
 others   = tests/net $(filter-out $(faults) $(books) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
-worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py
+worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py tests/virtual/test_migrate.py
 sources  = Makefile README.md ansible bin completions debian docs etc lib man setup.py systemd
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
@@ -86,7 +86,8 @@ bare: $(DEPS)
 mutants: $(DEPS)
 	$(PYTEST) tests/scenario/test_mutants.py
 
-# every scenario file that can run there on the pair of containers and on the pair of virtual machines: hours
+# every scenario file that can run there on the pair of containers and on the pair of virtual machines, and a guest that
+# moves twenty times: hours
 worlds: $(DEPS)
 	$(PYTEST) $(worlds)
 

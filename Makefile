@@ -16,7 +16,7 @@ packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
-books    = tests/container/test_ansible.py tests/container/test_vms.py
+books    = tests/container/test_ansible.py tests/container/test_vms.py tests/container/test_upgrade.py
 others   = tests/net $(filter-out $(faults) $(books) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
 worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py tests/virtual/test_migrate.py
@@ -65,7 +65,7 @@ test: check
 	@$(MAKE) --no-print-directory --jobs=2 playbooks daily-containers
 	@$(MAKE) --no-print-directory daily-virtual
 
-# both playbooks on bare containers: some minutes
+# the playbooks on containers: some minutes
 playbooks: $(DEPS)
 	@MAKEFLAGS= $(PYTEST) $(books)
 
@@ -78,7 +78,7 @@ daily-containers: $(DEPS)
 daily-virtual: $(DEPS)
 	$(PYTEST) -m daily tests/virtual/test_scenarios.py
 
-# both playbooks on two virtual machines with ssh and Python, real LVM and DRBD: half an hour, too long for make test
+# the playbooks on two virtual machines with ssh and Python, real LVM and DRBD: an hour, too long for make test
 bare: $(DEPS)
 	@MAKEFLAGS= $(PYTEST) tests/virtual/test_install.py
 

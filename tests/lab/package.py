@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -34,3 +35,13 @@ def _build(work: Path) -> None:
     environment = {**os.environ, "DEB_BUILD_OPTIONS": "nocheck noautodbgsym"}
     command = ["make", "deb", f"DEB_DIR={work}"]
     run_logged(command, work / "log", "package", cwd=build.CHECKOUT, env=environment)
+
+
+def newer(top: Path, version: str) -> Path:
+    """The same package with a higher version, made below top."""
+    tree, changed = top / "tree", top / f"kisscluster_{version}_all.deb"
+    subprocess.run(["dpkg-deb", "-R", deb(), tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub("^Version: .*$", f"Version: {version}", control.read_text(), flags=re.M))
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, changed], check=True, capture_output=True)
+    return changed

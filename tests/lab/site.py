@@ -14,7 +14,16 @@ from pathlib import Path
 from tests.lab import build, package, setup
 from tests.lab.pair import NODES, PRODUCTION, STORAGE, SWITCH, Pair
 
+DEBIAN_12, DEBIAN_13 = "/usr/bin/ansible-playbook", "ansible-playbook"  # of the host, and what make deps installs
 COLLECTION = "ansible_collections/kisscluster/pair"
+# a package source of one package without content
+OFFER = """\
+rm -rf /etc/apt/sources.list.d /srv/debs && mkdir -p /srv/debs /tmp/kc-lab/DEBIAN && cd /srv/debs &&
+lines() {{ printf '%s\\n' "$@"; }} &&
+lines 'Package: kc-lab' 'Version: {version}' 'Architecture: all' 'Maintainer: lab' 'Description: lab' > Packages &&
+cp Packages /tmp/kc-lab/DEBIAN/control && dpkg-deb -b /tmp/kc-lab kc-lab.deb && set -- $(sha256sum kc-lab.deb) &&
+lines 'Filename: ./kc-lab.deb' "Size: $(stat -c %s kc-lab.deb)" "SHA256: $1" >> Packages
+"""
 SETTINGS: dict[str, object] = {
     "kisscluster_cluster": "lab", "kisscluster_ping": SWITCH, "kisscluster_accel": "tcg", "kisscluster_settle": 3}
 
@@ -52,14 +61,20 @@ class Site:
         self.pair.write(node, f"{path}.base64", text)
         self.pair.run(node, f"base64 -d {path}.base64 > {path}")
 
+    def offer(self, node: str, version: str) -> None:
+        """The node's only package source has kc-lab in that version."""
+        self.pair.run(node, OFFER.format(version=version))
+        self.pair.write(node, "/etc/apt/sources.list", "deb [trusted=yes] file:/srv/debs ./\n")
+
     def play(self, *options: str, playbook: str = "install", nodes: tuple[str, ...] = NODES,
-             variables: Mapping[str, object] | None = None, expect: int = 0, timeout: float = 300) -> str:
+             variables: Mapping[str, object] | None = None, expect: int = 0, timeout: float = 300,
+             program: str = DEBIAN_12) -> str:
         """What ansible-playbook prints; every process of it ends with it."""
         inventory = self.top / "pair.json"
         inventory.write_text(json.dumps(self.inventory(str(package.deb()), nodes)))
         extra = ["-e", json.dumps(variables)] if variables else []
         command = self.pair.net.enter(
-            "unshare", "--pid", "--fork", "--kill-child", "/usr/bin/ansible-playbook",
+            "unshare", "--pid", "--fork", "--kill-child", program,
             "-i", str(inventory), f"kisscluster.pair.{playbook}", *options, *extra)
         environment = {
             **os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.top), "ANSIBLE_HOME": str(self.top / "home"),

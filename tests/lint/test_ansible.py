@@ -68,10 +68,10 @@ def variables(path: str, pattern: str) -> set[str]:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_is_specified_explained_and_has_its_default(role: str) -> None:
     folder = f"ansible/roles/{role}"
-    specified = variables(f"{folder}/meta/argument_specs.yml", r"^ +(kisscluster_\w+|vms_\w+):$")
+    specified = variables(f"{folder}/meta/argument_specs.yml", r"^ +((?:kisscluster|vms|upgrade)_\w+):$")
     defaults = variables(f"{folder}/defaults/main.yml", r"^(\w+):")
     required = variables(f"{folder}/meta/argument_specs.yml", r"^ +(\w+):\n +type: .*\n +required: true$")
-    shown = variables("ansible/inventory.example.yml", r"^ +(?:# )?(kisscluster_\w+|vms_\w+):")
+    shown = variables("ansible/inventory.example.yml", r"^ +(?:# )?((?:kisscluster|vms|upgrade)_\w+):")
     assert defaults == specified - required
     assert specified <= shown
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import package
+from tests.lab.guests import mark, marked
 from tests.lab.pair import NODES
 from tests.lab.site import Site, changed
 from tests.lab.virtual_bare import BarePair
@@ -17,6 +19,7 @@ SETTINGS = {"kisscluster_network": "networkd", "kisscluster_disks": ["/dev/vdb"]
 HOSTS = {"kisscluster_production_interface": "eth0", "kisscluster_storage_interface": "eth1"}
 DEFAULTS = "bridge: br0\nmemory: 32\ncpus: 1\ndisk: ide\naccel: tcg\nstop_timeout: 1\nimport: /root/guest.qcow2\n"
 HOMES = {"web1": "node1", "web2": "node2", "web3": "node1"}
+NEWER = "99.0"
 MINUTES = 60.0
 PATIENCE = 90.0  # seconds for what a node does by itself
 LATE = 20 * MINUTES  # a playbook; by tcg a task takes seconds
@@ -97,6 +100,29 @@ def test_a_disk_grows_below_a_running_guest(site: Site, definitions: Path) -> No
     runs(site, "web1", "node1")
     assert [dot.node for dot in site.pair.dots("web1").all()[since:]].count("node2") == 0
     assert changed(vms(site, definitions)) == [0, 0]
+
+
+def test_an_upgrade_reboots_both_nodes_and_no_guest(site: Site) -> None:
+    """The guests cross it with the mark in their memory."""
+    pair, before = site.pair, [site.pair.boots(node) for node in NODES]
+    is_well(site)
+    for node in NODES:
+        site.offer(node, "1")
+        pair.run(node, "dpkg -i /srv/debs/kc-lab.deb", timeout=60)
+        site.offer(node, "2")
+    for vm, node in HOMES.items():
+        mark(pair, node, vm)
+    deb = str(package.newer(site.top, NEWER))
+    said = site.play(playbook="upgrade", variables={"upgrade_deb": deb}, timeout=2 * LATE)
+    assert min(changed(said)) > 5
+    assert [pair.boots(node) for node in NODES] == [count + 1 for count in before]
+    for node in NODES:
+        versions = pair.run(node, "dpkg-query -W -f '${Package} ${Version}\n' kc-lab kisscluster").stdout
+        assert versions.split() == ["kc-lab", "2", "kisscluster", NEWER]
+    for vm in HOMES:  # node2 was emptied last, and failback_after is not over
+        runs(site, vm, "node1")
+        assert marked(pair, "node1", vm), f"{vm} has booted"
+    is_well(site)
 
 
 def test_a_power_loss_and_what_was_defined_meanwhile(site: Site, definitions: Path) -> None:

@@ -118,6 +118,9 @@ GOES_HOME: dict[str, Any] = {"failback": "migrate"}
     (node(maintenance=True), vm(f.PRIMARY, running=True, missed="the cable"), []),      # nobody knows what comes next
     (node(f.SILENT), vm(f.ALONE, running=True, ahead=True, missed="the cable"), ["tried"]),
     (node(), vm(f.PRIMARY, running=True, kept=True), ["back"]),
+    # it has gone, its unit has not
+    (node(), vm(f.PEER_PRIMARY, copy(running=True), running=True, kept=True), ["ended"]),
+    (STANDBY, vm(f.PEER_PRIMARY, copy(running=True), running=True), ["ended"]),
     (node(), vm(f.PRIMARY, running=True, kept=True, outgoing="go"), ["migrate"]),
     (node(), vm("SyncTarget Secondary/Primary Inconsistent/UpToDate r", copy(outgoing="go"), at_home=False), []),
     (node(), vm(f.PEER_PRIMARY, copy(f.PRIMARY, running=True, outgoing="go"), at_home=False), ["take"]),

@@ -60,7 +60,7 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     waits = decision.word == HOLD and node.alive  # a new peer is a new try
     if vm.me.missed and not (waits or vm.moving or vm.me.running and away(decision, vm)):
         out.append(Action(TRIED, vm.name, "there is no reason to move it any more"))
-    if vm.me.kept and vm.me.running and not vm.moving:
+    if vm.me.kept and vm.me.running and vm.primary and not vm.moving:
         out.append(Action(BACK, vm.name, "it is at home"))
     if (vm.me.failed or vm.me.off) and node.alive and vm.peer.running:
         out.append(Action(STARTED, vm.name, "it was started on the peer"))
@@ -119,7 +119,7 @@ def may_reconnect(node: NodeFacts, vm: VmFacts) -> bool:
 
 def _guest(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
     if vm.me.running:
-        return _running(decision, node, vm)
+        return _running(decision, node, vm) if vm.primary else []  # the mark alone may be left from before it went
     if offered(node, vm):
         return [Action(TAKE, vm.name, "the peer hands it over while it runs")]
     if vm.me.incoming or vm.me.outgoing or vm.down or vm.frozen or vm.me.drbd is None:

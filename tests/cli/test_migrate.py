@@ -84,8 +84,8 @@ def beating(node: FakeNode) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(0.2):
-            node.beat(-0.9)  # a machine with other work to do
-    node.beat(-0.9)
+            node.beat()
+    node.beat()
     thread = threading.Thread(target=beat)
     thread.start()
     try:

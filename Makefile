@@ -16,8 +16,9 @@ packages = $(shell cat tests/packages)
 version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
-books    = tests/container/test_ansible.py tests/container/test_vms.py tests/container/test_upgrade.py
-others   = tests/net $(filter-out $(faults) $(books) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
+install  = tests/container/test_ansible.py
+moves    = tests/container/test_vms.py tests/container/test_upgrade.py
+others   = tests/net $(filter-out $(faults) $(install) $(moves) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
 worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py tests/virtual/test_migrate.py
 sources  = Makefile README.md ansible bin completions debian docs etc lib man setup.py systemd
@@ -29,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 module   = PYTHONPATH=lib:. $(PYTHON) -m
 SECONDS  = 600
 
-.PHONY: bare mutants worlds daily daily-containers daily-virtual playbooks deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
+.PHONY: bare mutants worlds daily daily-containers daily-virtual playbooks playbook-install playbooks-of-guests deps check check-faults check-others check-quick test demo bench scenarios golden search docs deb clean
 
 # Debian has no ruff, its mypy is too old for us, and the ansible-core of Debian 13 is tested beside the installed one
 deps:
@@ -62,12 +63,17 @@ later = MAKEFLAGS= $(1) > build/$@.log 2>&1; status=$$?; cat build/$@.log; exit 
 
 # two nodes under tcg need both processors; what runs in containers mostly waits
 test: check
-	@$(MAKE) --no-print-directory --jobs=2 playbooks daily-containers
+	@$(MAKE) --no-print-directory --jobs=2 playbook-install daily-containers playbooks-of-guests
 	@$(MAKE) --no-print-directory daily-virtual
 
 # the playbooks on containers: some minutes
-playbooks: $(DEPS)
-	@MAKEFLAGS= $(PYTEST) $(books)
+playbooks: playbook-install playbooks-of-guests
+
+playbook-install: $(DEPS)
+	@MAKEFLAGS= $(PYTEST) $(install)
+
+playbooks-of-guests: $(DEPS)
+	@$(call later,$(PYTEST) $(moves))
 
 # the scenarios that are marked so, in both real worlds: half an hour
 daily: daily-containers daily-virtual

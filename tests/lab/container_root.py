@@ -58,7 +58,7 @@ def layers(deb: Path | None, more: Sequence[str] = ()) -> list[Path]:
     base = _base(more)
     if deb is None:
         return [base]
-    key = build.digest(base.name, build.digest_files(deb.parent, [deb]))
+    key = build.digest(base.parent.name, build.digest_files(deb.parent, [deb]))  # each base is called root
     return [build.cached("node", key, lambda work: _install(work, base, deb)) / "upper", base]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -58,7 +59,9 @@ class FakeNode:
 
     def beat(self, ago: float = -0.9) -> None:
         """The heartbeat's last sign, so many seconds ago: a busy machine is slow to start a command."""
-        (self.run / "alive").write_text(f"{time.clock_gettime(time.CLOCK_BOOTTIME) - ago:.3f}\n")
+        fresh = self.base / f"alive.{threading.get_ident()}"
+        fresh.write_text(f"{time.clock_gettime(time.CLOCK_BOOTTIME) - ago:.3f}\n")
+        fresh.rename(self.run / "alive")  # as the heartbeat does: whoever reads meanwhile finds a whole line
 
     def links(self, line: str) -> None:
         (self.run / "links").write_text(line + "\n")

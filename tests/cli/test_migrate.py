@@ -297,3 +297,10 @@ def test_a_guest_that_waits_is_killed(node: FakeNode) -> None:
     with qemu(node, receiver) as fake:
         assert node.call("kc-vm-stop", "--direct", "web1").returncode == 0
         assert fake.process.wait(5) == -9 and fake.asked == []
+
+
+def test_a_dry_leave_shows_each_command_once(node: FakeNode) -> None:
+    node.drbd("web1", HERE)
+    shown = node.call("kc-failover", "-n").stdout
+    assert "web1" in shown
+    assert node.call("kc-failover", "-n", "--leave").stdout == shown

@@ -42,7 +42,7 @@ def test_from_bare_machines_to_a_running_pair(site: Site) -> None:
         assert pair.run(node, "systemctl is-enabled drbd.service", check=False).stdout != "enabled\n"
     secrets = {pair.read(node, "/etc/kisscluster/secret") for node in NODES}
     assert len(secrets) == 1 and secrets.pop().strip() not in said
-    pair.wait(lambda: all(pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES), 20, "well")
+    site.is_well(20)
     for node, peer in (NODES, NODES[::-1]):
         assert pair.run(node, f"ssh -o BatchMode=yes {peer} hostname").stdout == f"{peer}\n"
 

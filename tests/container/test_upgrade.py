@@ -17,7 +17,7 @@ from tests.lab.pair import NODES, VMS
 from tests.lab.site import DEBIAN_12, DEBIAN_13, Site, changed, recap
 
 NEWER = "99.0"
-LATE = 500  # seconds
+LATE, WELL, COUNTS = 500, 30, 10  # seconds
 QUICK: dict[str, object] = {"upgrade_return_seconds": 120, "upgrade_boot_seconds": 60}
 
 
@@ -75,7 +75,7 @@ def test_both_nodes_one_after_the_other_and_no_guest_notices(site: Site) -> None
         assert site.pair.run(node, "kc-status -q && ! kc-standby status", check=False).returncode == 0
     for vm in VMS:  # node2 was emptied last, and failback_after is not over
         assert marked(site.pair, "node1", vm), f"{vm} has booted"
-    counts(site, "web2", "node1")
+    site.counts("web2", "node1", COUNTS)
 
 
 def test_a_guest_that_cannot_move_ends_it_with_all_as_it_was(site: Site) -> None:
@@ -89,21 +89,10 @@ def test_a_guest_that_cannot_move_ends_it_with_all_as_it_was(site: Site) -> None
     assert "node1 cannot be emptied" in said and "kc-migrate: web2: failed: " in said
     assert recap(said)["node2"]["changed"] == 0 and boots(site) == before
     for vm in VMS:
-        counts(site, vm, "node1")
+        site.counts(vm, "node1", COUNTS)
         assert marked(pair, "node1", vm), f"{vm} has booted"
     pair.run("node1", "kc-migrate web2", timeout=60)
-    is_well(site)
-
-
-def counts(site: Site, vm: str, node: str) -> None:
-    """It prints something there from now on."""
-    moment = time.monotonic()
-    site.pair.wait(lambda: site.pair.dots(vm).after(moment, node), 10, f"{vm} counts on {node}")
-
-
-def is_well(site: Site) -> None:
-    site.pair.wait(lambda: all(site.pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES),
-                   30, "kc-status of both nodes says that all is well")
+    site.is_well(WELL)
 
 
 def test_with_fence_commands_nobody_is_fenced(site: Site) -> None:
@@ -112,14 +101,14 @@ def test_with_fence_commands_nobody_is_fenced(site: Site) -> None:
     fenced = setup.kisscluster_conf(dict.fromkeys(NODES, "touch /root/fenced; false"), **setup.SETTINGS)
     for node in NODES:
         pair.write(node, setup.CONFIG, fenced)
-    is_well(site)
+    site.is_well(WELL)
     upgrade(site, "--limit", "node1")
     assert boots(site) == [before[0] + 1, before[1]]
     held = "journalctl -b -t kc-quorum -o cat | grep -q 'hold: maintenance is on' && ! test -e /root/fenced"
     pair.run("node2", f"{held} && ! kc-maintenance status")
     for node in NODES:
         pair.write(node, setup.CONFIG, setup.kisscluster_conf(**setup.SETTINGS))
-    is_well(site)
+    site.is_well(WELL)
 
 
 @pytest.mark.parametrize(("said", "undo"), [("kc-standby", "kc-standby off"), ("kc-maintenance", "kc-maintenance off")])
@@ -131,7 +120,7 @@ def test_a_person_s_word_is_respected(site: Site, said: str, undo: str) -> None:
     assert f'"    {undo}"' in told and "kc-status says on node2" in told
     assert max(row["changed"] for row in recap(told).values()) == 0 and boots(site) == before
     site.pair.run("node2", undo)
-    is_well(site)
+    site.is_well(WELL)
 
 
 def test_only_what_needs_it(site: Site) -> None:
@@ -155,9 +144,9 @@ def test_a_node_that_does_not_come_back_ends_it(site: Site) -> None:
     assert boots(site) == [before[0] + 1, before[1]] and version(site, "node2", "kc-lab") == old
     assert pair.run("node1", "kc-standby status", check=False).returncode == 0
     for vm in VMS:
-        counts(site, vm, "node2")
+        site.counts(vm, "node2", COUNTS)
     pair.run("node1", "systemctl enable --now kisscluster.target && kc-standby off")
-    is_well(site)
+    site.is_well(WELL)
     assert changed(upgrade(site, "--limit", "node2", program=DEBIAN_13), ("node2",))[0] > 5
     assert version(site, "node2", "kc-lab") == "3"
 

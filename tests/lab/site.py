@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +61,16 @@ class Site:
         text = subprocess.run(["base64", qcow2], check=True, capture_output=True, text=True).stdout
         self.pair.write(node, f"{path}.base64", text)
         self.pair.run(node, f"base64 -d {path}.base64 > {path}")
+
+    def is_well(self, seconds: float) -> None:
+        """Wait until kc-status of both nodes is content."""
+        self.pair.wait(lambda: all(self.pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES),
+                       seconds, "kc-status of both nodes says that all is well")
+
+    def counts(self, vm: str, node: str, seconds: float) -> None:
+        """Wait until a guest prints something there from now on."""
+        moment = time.monotonic()
+        self.pair.wait(lambda: self.pair.dots(vm).after(moment, node), seconds, f"{vm} counts on {node}")
 
     def offer(self, node: str, version: str) -> None:
         """The node's only package source has kc-lab in that version."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,25 +56,12 @@ def vms(site: Site, folder: Path, *nodes: str) -> str:
     return site.play(playbook="vms", nodes=nodes or NODES, variables={"vms_definitions": str(folder)}, timeout=LATE)
 
 
-def runs(site: Site, vm: str, node: str) -> None:
-    """It prints something there from now on."""
-    moment = time.monotonic()
-    site.pair.wait(lambda: site.pair.dots(vm).after(moment, node), PATIENCE, f"{vm} counts on {node}")
-
-
-def is_well(site: Site) -> None:
-    def well() -> bool:
-        return all(site.pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES)
-
-    site.pair.wait(well, 2 * PATIENCE, "kc-status of both nodes says that all is well")
-
-
 def test_two_machines_become_a_pair(site: Site) -> None:
     said = site.play("--diff", timeout=LATE)
     for node in NODES:
         assert site.pair.read(node, "/etc/kisscluster/secret").strip() not in said
         site.pair.run(node, "vgs vg0 && lsmod | grep -q ^drbd && ip -br address show br0 | grep -q 192.0.2.1")
-    is_well(site)
+    site.is_well(2 * PATIENCE)
 
 
 def test_again_nothing_changes(site: Site) -> None:
@@ -85,9 +71,9 @@ def test_again_nothing_changes(site: Site) -> None:
 def test_three_vms_are_made_and_boot(site: Site, definitions: Path) -> None:
     vms(site, definitions)
     for vm, node in HOMES.items():
-        runs(site, vm, node)
+        site.counts(vm, node, PATIENCE)
     assert changed(vms(site, definitions)) == [0, 0]
-    is_well(site)
+    site.is_well(2 * PATIENCE)
 
 
 def test_a_disk_grows_below_a_running_guest(site: Site, definitions: Path) -> None:
@@ -97,7 +83,7 @@ def test_a_disk_grows_below_a_running_guest(site: Site, definitions: Path) -> No
     nodes = json.loads(site.pair.run("node1", "kc-monitor web1 qmp query-named-block-nodes").stdout)
     seen = next(int(node["image"]["virtual-size"]) for node in nodes if node.get("node-name") == "disk0")
     assert seen >= 9 << 20
-    runs(site, "web1", "node1")
+    site.counts("web1", "node1", PATIENCE)
     assert [dot.node for dot in site.pair.dots("web1").all()[since:]].count("node2") == 0
     assert changed(vms(site, definitions)) == [0, 0]
 
@@ -105,7 +91,7 @@ def test_a_disk_grows_below_a_running_guest(site: Site, definitions: Path) -> No
 def test_an_upgrade_reboots_both_nodes_and_no_guest(site: Site) -> None:
     """The guests cross it with the mark in their memory."""
     pair, before = site.pair, [site.pair.boots(node) for node in NODES]
-    is_well(site)
+    site.is_well(2 * PATIENCE)
     for node in NODES:
         site.offer(node, "1")
         pair.run(node, "dpkg -i /srv/debs/kc-lab.deb", timeout=60)
@@ -120,20 +106,20 @@ def test_an_upgrade_reboots_both_nodes_and_no_guest(site: Site) -> None:
         versions = pair.run(node, "dpkg-query -W -f '${Package} ${Version}\n' kc-lab kisscluster").stdout
         assert versions.split() == ["kc-lab", "2", "kisscluster", NEWER]
     for vm in HOMES:  # node2 was emptied last, and failback_after is not over
-        runs(site, vm, "node1")
+        site.counts(vm, "node1", PATIENCE)
         assert marked(pair, "node1", vm), f"{vm} has booted"
-    is_well(site)
+    site.is_well(2 * PATIENCE)
 
 
 def test_a_power_loss_and_what_was_defined_meanwhile(site: Site, definitions: Path) -> None:
     site.pair.power_off("node1")
     for vm in HOMES:
-        runs(site, vm, "node2")
+        site.counts(vm, "node2", PATIENCE)
     define(definitions, "web3", more="memory: 33\n")
     assert "memory = 33" not in site.pair.read("node2", "/etc/kisscluster/vm/web3.conf")
     vms(site, definitions, "node2")
     site.pair.power_on("node1")
-    is_well(site)
+    site.is_well(2 * PATIENCE)
     vms(site, definitions)
     for node in NODES:
         assert "memory = 33" in site.pair.read(node, "/etc/kisscluster/vm/web3.conf")
@@ -146,4 +132,4 @@ def test_a_vm_is_removed(site: Site, definitions: Path) -> None:
     vms(site, definitions)
     for node in NODES:
         site.pair.run(node, "! test -e /etc/kisscluster/vm/web3.conf && ! test -e /dev/vg0/web3")
-    is_well(site)
+    site.is_well(2 * PATIENCE)

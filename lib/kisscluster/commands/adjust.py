@@ -4,20 +4,18 @@ from kisscluster.act import drbd
 from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit
-from kisscluster.commands.common import facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import fresh_facts_of, named_vm, place_of, vm_argument
 from kisscluster.decide.plan import may_reconnect
 from kisscluster.decide.rules import overtaken
-from kisscluster.see import kernel
 
 
 def work(call: Call) -> int:
     place = place_of(call)
     vm = named_vm(call, place.config)
     with call.locked(f"lock/{vm.name}"):
-        node, facts = facts_of(place, vm)
-        # the heartbeat's word may be half an interval old, and from before DRBD found a split brain
-        mine = kernel.read().get(vm.name)
-        facts = facts._replace(me=facts.me._replace(drbd=mine))
+        # the heartbeat's word may be from before DRBD found a split brain
+        node, facts = fresh_facts_of(place, vm)
+        mine = facts.me.drbd
         if facts.deaf and overtaken(node, facts) and facts.peer_primary:
             # the kernel asks no handler about a disk that failed
             call.talk(f"{vm.name}: the peer went on without this node: resetting it")

@@ -13,6 +13,7 @@ from kisscluster.decide.human import Word
 from kisscluster.decide.migrate import GO_ON
 from kisscluster.decide.quorum import Decision
 from kisscluster.decide.rules import may_go_alone, overtaken
+from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts, word
 
 
@@ -35,8 +36,9 @@ def named_vm(call: Call, config: Config) -> Vm:
     return load_vm(config, checked(call.options.vm))
 
 
-def vm_or_unknown(call: Call, name: str) -> Resource:
+def vm_or_unknown(call: Call) -> Resource:
     """For what must be done for a guest that runs, whatever has become of its file."""
+    name = checked(call.options.vm)
     try:
         return load_vm(load(call.config_file), name)
     except Failure as failure:
@@ -47,6 +49,12 @@ def vm_or_unknown(call: Call, name: str) -> Resource:
 def facts_of(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
     """Read anew: what was true a moment ago permits nothing."""
     return node_facts(place), vm_facts(place, vm.name, vm.node)
+
+
+def fresh_facts_of(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
+    """With the kernel's own word about this node's disk (*24): the heartbeat's may be half an interval old."""
+    node, facts = facts_of(place, vm)
+    return node, facts._replace(me=facts.me._replace(drbd=kernel.read().get(vm.name)))
 
 
 def status_of(decision: Decision) -> Exit:

@@ -10,7 +10,7 @@ from kisscluster.base.cli import Call, start
 from kisscluster.base.clock import boottime
 from kisscluster.base.config import load_vm, load_vms
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import ask, ask_to_move, facts_of, forget, place_of, status_of
+from kisscluster.commands.common import ask, ask_to_move, forget, fresh_facts_of, place_of, status_of
 from kisscluster.decide import plan as plans
 from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
@@ -165,7 +165,8 @@ def leave(call: Call) -> int:
     """While the machine shuts down nothing else wakes us, and only kc-migrate@VM can be started."""
     end, idle = time.monotonic() + call.timeout, 0
     call.timeout = call.doer.timeout = STEP
-    while idle < 2 and time.monotonic() < end:  # what ends while we look leaves its place to the next ones
+    # twice: what ends while we look leaves its place to the next ones
+    while idle < (1 if call.dry else 2) and time.monotonic() < end:
         with suppress(Failure):  # a VM's file that cannot be read keeps no other VM here
             once(call)
         busy = not call.dry and any(call.run.names(f"local/{kind}") for kind in ("outgoing", "incoming"))
@@ -174,9 +175,7 @@ def leave(call: Call) -> int:
     place = place_of(call)
     for vm in load_vms(place.config)[0]:
         with suppress(Failure), call.locked(f"lock/{vm.name}", 0):
-            node, fact = facts_of(place, vm)
-            word = kernel.read().get(vm.name)
-            if may_part(node, fact._replace(me=fact.me._replace(drbd=word))):
+            if may_part(*fresh_facts_of(place, vm)):
                 drbd.part(call.doer, vm.name)
     return Exit.OK if idle else Exit.TIMEOUT
 

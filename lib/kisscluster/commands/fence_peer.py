@@ -88,7 +88,7 @@ def work(call: Call) -> int:
     syslog.openlog("kc-fence-peer", syslog.LOG_PID, syslog.LOG_DAEMON)
     try:
         place = place_of(call)
-        vm = vm_or_unknown(call, name)
+        vm = vm_or_unknown(call)
         mine = look(place, vm)[1].me.drbd
         promoting = mine is None or not mine.primary
         with call.locked(f"lock/fence-{name}", HANDOVER):

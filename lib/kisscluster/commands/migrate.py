@@ -13,7 +13,7 @@ from kisscluster.act.systemd import enqueue, unit, wait_for
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import ask_to_move, facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import ask_to_move, facts_of, fresh_facts_of, named_vm, place_of, vm_argument
 from kisscluster.commands.guest import ENDS
 from kisscluster.commands.vm_stop import Process
 from kisscluster.decide.migrate import GO_ON, GONE, OVER, broken, handed_over, port_of, refusal, settled
@@ -57,9 +57,7 @@ class Move:
     def look(self) -> None:
         """The facts, with the kernel's own word about this node's disk."""
         time.sleep(PAUSE)
-        self.node, self.facts = facts_of(self.place, self.vm)
-        word = kernel.read().get(self.name)
-        self.facts = self.facts._replace(me=self.facts.me._replace(drbd=word))
+        self.node, self.facts = fresh_facts_of(self.place, self.vm)
 
     def broken(self) -> str:
         if self.facts.me.outgoing and self.call.run.has(f"local/stopping/{self.name}"):

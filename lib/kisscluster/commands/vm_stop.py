@@ -10,10 +10,10 @@ from kisscluster.act import qemu
 from kisscluster.act.qmp import Qmp
 from kisscluster.act.systemd import unit, wait_for
 from kisscluster.base.cli import Call, start
-from kisscluster.base.config import Resource, Vm, load_vm
+from kisscluster.base.config import Resource, Vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.notify import notify
-from kisscluster.commands.common import checked, facts_of, forget, place_of, say_word, vm_argument, vm_or_unknown
+from kisscluster.commands.common import facts_of, forget, named_vm, place_of, say_word, vm_argument, vm_or_unknown
 from kisscluster.see.files import Place
 
 PRESS_AGAIN = 10.0  # seconds; some guests miss the first press of the button
@@ -152,11 +152,11 @@ def person(call: Call, place: Place, vm: Vm) -> int:
 
 def work(call: Call) -> int:
     if call.options.ended:
-        return ended(call, vm_or_unknown(call, checked(call.options.vm)))
+        return ended(call, vm_or_unknown(call))
     if call.options.direct:
-        return direct(call, vm_or_unknown(call, checked(call.options.vm)))
+        return direct(call, vm_or_unknown(call))
     place = place_of(call)
-    vm = load_vm(place.config, checked(call.options.vm))
+    vm = named_vm(call, place.config)
     call.doer.timeout = call.timeout = max(call.timeout, vm.stop_timeout + QUIT + KILL + 10)
     return person(call, place, vm)
 

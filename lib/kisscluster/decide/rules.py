@@ -14,8 +14,9 @@ def may_part(node: NodeFacts, vm: VmFacts) -> bool:
     """Before our shutdown our copy is called outdated, so that no write of the peer's guest waits for that; where the
     peer leaves, too, its guest ends soon."""
     drbd = vm.me.drbd
-    here = drbd is not None and drbd.even and not drbd.primary and not vm.me.ahead
-    return here and drbd is not None and drbd.peer_role == "Primary" and not node.stale and not node.peer.leaving
+    if drbd is None or node.stale or node.peer.leaving:
+        return False
+    return drbd.even and not drbd.primary and drbd.peer_role == "Primary" and not vm.me.ahead
 
 
 def by_word(node: NodeFacts, vm: VmFacts) -> bool:

@@ -227,6 +227,19 @@ def test_taken_over(node: FakeNode) -> None:
     assert (node.run / "local/running/web1").exists() and not (node.run / "local/incoming/web1").exists()
 
 
+def test_it_arrives_as_if_it_had_never_been_here(node: FakeNode) -> None:
+    """The unit of the disk that was given up may still be up, and three arrivals in ten minutes are no failures."""
+    node.drbd("web1", THERE)
+    node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010"})
+    node.answer("systemctl", "start", "exit 1")
+    with beating(node):
+        assert node.call("kc-migrate", "--direct", "web1").returncode == 0
+    assert node.called()[:4] == ["systemctl stop kc-promote@web1.service",
+                                 "systemctl --no-block reset-failed kc-vm@web1.service",
+                                 "drbdadm net-options --allow-two-primaries=yes web1",
+                                 "systemctl start kc-vm@web1.service"]
+
+
 @pytest.mark.parametrize("why", ["over", "silent", "cable"])
 def test_put_away(node: FakeNode, why: str) -> None:
     node.drbd("web1", BOTH)
@@ -239,8 +252,8 @@ def test_put_away(node: FakeNode, why: str) -> None:
         node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
         assert node.call("kc-migrate", "--direct", "web1").returncode == 0
         assert not fake.was_asked("cont")
-    assert node.called() == ["systemctl stop kc-promote@web1.service", "drbdadm secondary web1",
-                             "systemctl --no-block reset-failed kc-vm@web1.service",
+    assert node.called() == ["systemctl stop kc-promote@web1.service",
+                             "systemctl --no-block reset-failed kc-vm@web1.service", "drbdadm secondary web1",
                              "drbdadm net-options --allow-two-primaries=no web1"]
     assert not (node.run / "local/incoming/web1").exists()
 

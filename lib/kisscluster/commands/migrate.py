@@ -208,6 +208,7 @@ def take(move: Move) -> str:
     """Why it must not run here, or nothing once it may."""
     port, _ = port_of(move.place.run.read(f"local/incoming/{move.name}") or "")
     if move.ended():
+        begin_anew(move)
         if not drbd.two_primaries(move.call.doer, move.name, True):
             return "two primaries could not be allowed"
         if (started := wait_for(move.call.doer, "start", unit("vm", move.name))).status:
@@ -231,11 +232,16 @@ def take(move: Move) -> str:
             move.say("local/incoming", f"{port} ready")
 
 
+def begin_anew(move: Move) -> None:
+    """End what is left of an earlier guest: its disk's unit still says primary, and systemd counts the starts."""
+    wait_for(move.call.doer, "stop", unit("promote", move.name))
+    enqueue(move.call.doer, "reset-failed", [unit("vm", move.name)])
+
+
 def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
-    wait_for(move.call.doer, "stop", unit("promote", move.name))
+    begin_anew(move)
     drbd.secondary(move.call.doer, move.name)
-    enqueue(move.call.doer, "reset-failed", [unit("vm", move.name)])
     word = kernel.read().get(move.name)
     if word is not None and word.primary:
         raise Failure(Exit.AGAIN, f"{move.name}: its disk is still held open")

@@ -17,6 +17,7 @@ PAUSE = 0.3  # seconds until the kernel may have found out that its peer is gone
 AWAY = 0.7  # the same while connected, away from home: both promoting in step would refuse each other for ever
 LATE = "late"
 STATUS = {promote.REFUSE: Exit.NO, promote.STALE_COPY: Exit.UNSAFE}
+ENDED = {drbd.NO_GOOD_COPY: Exit.UNSAFE, drbd.REFUSED: Exit.NO, Exit.AGAIN: Exit.AGAIN, 124: Exit.TIMEOUT}
 
 
 def attempt(call: Call, place: Place, vm: Vm, alone: bool) -> int:
@@ -75,12 +76,7 @@ def work(call: Call) -> int:
             pause = AWAY if found.word == promote.GO and vm.node != place.config.me.name else PAUSE
             if status not in (drbd.REFUSED, Exit.AGAIN) or time.monotonic() + pause > end:
                 call.write(place.run, f"pending/{vm.name}", f"drbdadm primary answered {status}")
-                return {
-                    drbd.NO_GOOD_COPY: Exit.UNSAFE,
-                    drbd.REFUSED: Exit.NO,
-                    Exit.AGAIN: Exit.AGAIN,
-                    124: Exit.TIMEOUT,
-                }.get(status, Exit.UNAVAILABLE)
+                return ENDED.get(status, Exit.UNAVAILABLE)
             time.sleep(pause)
 
 

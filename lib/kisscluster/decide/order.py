@@ -64,12 +64,11 @@ def _waiting(wanted: list[Guest], guests: list[Guest], room: Room, verbs: dict[s
             left = max(0, room.memory - used)
             out[guest.name] = f"no memory for it here: it needs {guest.need} MiB, {left} of {room.memory} are left"
             continue
-        if verbs[guest.name] == TAKE:
-            pass
-        elif busy >= room.slots or any(_holds(other, guest, room) for other in before):
-            out[guest.name] = TURN
-        else:
-            busy += 1
+        if verbs[guest.name] == START:
+            if busy >= room.slots or any(_holds(other, guest, room) for other in before):
+                out[guest.name] = TURN
+            else:
+                busy += 1
         used += guest.need
         before.append(guest)
     return out

@@ -21,8 +21,13 @@ table bridge lab {
   set deaf { type ifname; }
   set dumb { type ifname; }
   set parted { type ifname; }
+  set narrow { type ifname; }
   chain from_node { type filter hook prerouting priority -300; iifname @dumb drop; }
-  chain between { type filter hook forward priority 0; iifname @parted oifname @parted drop; }
+  chain between {
+    type filter hook forward priority 0;
+    iifname @parted oifname @parted drop;
+    oifname @narrow tcp dport 16000-31999 limit rate over 64 kbytes/second burst 8 kbytes drop;
+  }
   chain to_node { type filter hook postrouting priority 300; oifname @deaf drop; }
 }
 """
@@ -138,6 +143,11 @@ class Net:
                 element = f'{verb} element bridge lab {name} {{ "{port}", "{self._tap(port)}" }}'
                 subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
+    def narrow(self, node: str, network: Network, on: bool) -> None:
+        """Let a moving guest's memory through to a node so slowly that a move lasts; nothing else is slower."""
+        element = f'{"add" if on else "delete"} element bridge lab narrow {{ "{self.port(node, network)}" }}'
+        subprocess.run(self.enter("nft", element), check=on, capture_output=True)
+
     def numb(self, node: str, on: bool) -> None:
         """All ports of a node neither take nor give anything, and keep their carrier: it stands still."""
         for network in NETWORKS:
@@ -206,7 +216,7 @@ class Net:
 
     def heal(self) -> None:
         """Every cable in and good, every silence off, the switch on."""
-        self.run("nft", "flush set bridge lab deaf; flush set bridge lab dumb; flush set bridge lab parted")
+        self.run("nft", "; ".join(f"flush set bridge lab {name}" for name in ("deaf", "dumb", "parted", "narrow")))
         self.switch(True)
         self.ping_address(True)
         self.unplugged.clear()

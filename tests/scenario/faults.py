@@ -116,8 +116,12 @@ class Faults:
     def _reorder(self, node: str, network: Network) -> None:
         self.pair.net.spoil(node, network, "reorder")
 
+    def _narrow(self, node: str, network: Network) -> None:
+        self.pair.net.narrow(node, network, True)
+
     def _pass(self, node: str, network: Network) -> None:
         self.pair.net.silence(node, network, False)
+        self.pair.net.narrow(node, network, False)
         self.pair.net.mend(node, network)
 
     def _part(self, network: Network) -> None:

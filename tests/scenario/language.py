@@ -34,6 +34,7 @@ FAULTS: dict[str, str] = {
     "delay": f"{_NODE} {_NET} {_SECONDS}",
     "duplicate": f"{_NODE} {_NET}",
     "reorder": f"{_NODE} {_NET}",
+    "narrow": f"{_NODE} {_NET}",  # the memory of a guest that moves there takes long
     "pass": f"{_NODE} {_NET}",
     # the two ports of the switch no longer hear each other (a rule between the nodes' production addresses, both
     # ways, ICMP too), while both still reach the switch and the ping address
@@ -65,6 +66,7 @@ CONDITIONS: dict[str, str] = {
     "frozen": rf"{_VM} is frozen on {_NODE}",
     "disk": rf"{_VM} is (Primary|Secondary|Connected|WFConnection|StandAlone|SyncSource|SyncTarget|"
             rf"UpToDate|Consistent|Outdated|Inconsistent|Diskless) on {_NODE}",
+    "moves": rf"{_VM} moves from {_NODE}",  # its memory is on the cable
     "mark": rf"{_VM} is (ahead|even|yielded|claimed|pending) on {_NODE}",
     "decides": rf"{_NODE} decides (all|home|none|hold)",
     "sees": rf"{_NODE} sees (\S+)",

@@ -13,7 +13,8 @@ from tests.scenario.language import CONDITIONS, FAULTS, FOLDER, HEADER, parse
 TEXT = (Path(__file__).parents[2] / "docs/testing.md").read_text()
 # a word of each kind of condition, as its row has it
 ROWS = {"healthy": "`healthy`", "runs": "runs on", "frozen": "is frozen on", "disk": "is STATE on", "mark": "`yielded`",
-        "decides": "decides", "sees": "sees", "says": "says", "resets": "resets", "off": "is off"}
+        "moves": "moves from", "decides": "decides", "sees": "sees", "says": "says", "resets": "resets",
+        "off": "is off"}
 
 
 def table(head: str) -> str:

@@ -20,6 +20,7 @@ read -r line < /proc/sys/kernel/random/boot_id && echo "boot $line"
 cd /run/kisscluster || exit 0
 for name in links decision; do read -r line < $name && echo "$name $line"; done
 echo marks even/* yields/* claim/* pending/* local/leavin[g]
+echo moving $(grep -ls ^moving migration/*)
 cd /var/lib/kisscluster && echo marks ahead/* split-brain/*
 """
 STATUS = "kc-status; echo status $?"
@@ -37,6 +38,7 @@ class Look:
     decision: str = ""
     marks: set[str] = field(default_factory=set)
     disks: dict[str, tuple[str, ...]] = field(default_factory=dict)  # VM: connection, roles, disks, flag
+    moving: set[str] = field(default_factory=set)  # VMs whose memory is on its way
     status: str = ""
     code: int | None = None
 
@@ -51,6 +53,8 @@ class Look:
                 look.disks[minors[int(match[1])]] = match.groups()[1:]
             elif word in ("boot", "links"):
                 setattr(look, word, rest)
+            elif word == "moving":
+                look.moving = {path.rpartition("/")[2] for path in rest.split()}
             elif word == "marks":
                 look.marks |= set(rest.split())
             elif word == "decision":
@@ -153,6 +157,11 @@ class View:
     def _disk_of(self, words: tuple[str, ...]) -> tuple[str, ...]:
         look = self.look(words[1])
         return look.disks.get(words[0], ()) if look else ()
+
+    def _moves(self, words: tuple[str, ...], _cheap: bool) -> bool:
+        vm, node = words
+        look = self.look(node)
+        return look is not None and vm in look.moving
 
     def _mark(self, words: tuple[str, ...], _cheap: bool) -> bool:
         vm, mark, node = words

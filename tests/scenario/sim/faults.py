@@ -76,6 +76,10 @@ def _reorder(world: World, node: str, network: str) -> None:
     world.wires.ports[node, network].shuffled = True
 
 
+def _narrow(world: World, node: str, network: str) -> None:
+    world.wires.ports[node, network].narrow = True
+
+
 def _pass(world: World, node: str, network: str) -> None:
     world.wires.ports[node, network] = Port(carrier=world.wires.ports[node, network].carrier)
 
@@ -244,7 +248,7 @@ def _by_hand(world: World, machine: Machine, argv: tuple[str, ...]) -> int:
 FAULTS: dict[str, Callable[..., None]] = {
     "power off": _power_off, "power on": _power_on, "panic": _panic, "hang": _hang, "wake": _wake,
     "unplug": _carrier(False), "plug": _carrier(True), "drop": _drop, "delay": _delay, "duplicate": _duplicate,
-    "reorder": _reorder, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch,
+    "reorder": _reorder, "narrow": _narrow, "pass": _pass, "part": _part(True), "join": _part(False), "switch": _switch,
     "ping address": _ping_address, "kill": _kill, "end": _end, "stop": _stop, "continue": _continue,
     "fail disk": _fail_disk, "mend disk": _mend_disk, "replace disk": _replace_disk,
     "fill run": _fill, "free run": _free, "clock": _clock, "reboot": _reboot,

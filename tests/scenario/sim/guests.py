@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
 
 WRITE = 0.25  # seconds between two writes
+NARROW = 4  # times as long a move takes over a cable that is narrow for it
 RECENT = 1.5  # seconds within which a running guest has written
 
 
@@ -95,7 +96,8 @@ class Guest:
             return
         self.sending, self.link = "active", object()
         target.link = self.link
-        seconds = self.machine.world.pace.memory
+        world = self.machine.world
+        seconds = world.pace.memory * (NARROW if world.wires.ports[self.machine.peer, "storage"].narrow else 1)
         self.clock.after(seconds, self.machine.life, self._all_but_the_last, self.link)
 
     def cancel(self) -> None:

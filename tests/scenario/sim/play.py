@@ -104,6 +104,11 @@ def _disk(world: World, vm: str, state: str, node: str) -> bool:
     return word is not None and state in (word.connection, word.role, word.disk)
 
 
+def _moves(world: World, vm: str, node: str) -> bool:
+    machine = world.machines[node]
+    return machine.on and (machine.run.peek(f"migration/{vm}") or "").startswith("moving")
+
+
 def _mark(world: World, vm: str, mark: str, node: str) -> bool:
     machine = world.machines[node]
     store = machine.var if mark == "ahead" else machine.run
@@ -145,7 +150,8 @@ def ask(world: World, node: str, question: Callable[[Place], str]) -> str:
 
 CONDITIONS: dict[str, Callable[..., bool]] = {
     "healthy": lambda world, *_: world.healthy(),
-    "runs": _runs, "frozen": _frozen, "disk": _disk, "mark": _mark, "decides": _decides, "sees": _sees, "says": _says,
+    "runs": _runs, "frozen": _frozen, "disk": _disk, "moves": _moves, "mark": _mark,
+    "decides": _decides, "sees": _sees, "says": _says,
     "resets": lambda world, node: world.machines[node].resets > 0,
     "off": lambda world, node: not world.machines[node].on,
 }

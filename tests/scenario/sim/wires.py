@@ -23,6 +23,7 @@ class Port:
     delay: float = 0.0
     twice: bool = False
     shuffled: bool = False
+    narrow: bool = False  # for the memory of a guest that moves
 
 
 @dataclass

@@ -240,7 +240,7 @@ def test_it_arrives_as_if_it_had_never_been_here(node: FakeNode) -> None:
                                  "systemctl start kc-vm@web1.service"]
 
 
-@pytest.mark.parametrize("why", ["over", "silent", "cable"])
+@pytest.mark.parametrize("why", ["over", "silent", "cable", "leaving"])
 def test_put_away(node: FakeNode, why: str) -> None:
     node.drbd("web1", BOTH)
     node.facts({"peer/local/outgoing/web1": "over" if why == "over" else "go", "local/incoming/web1": "16010"})
@@ -250,11 +250,14 @@ def test_put_away(node: FakeNode, why: str) -> None:
         if why == "cable":
             node.drbd("web1", "WFConnection Primary/Unknown UpToDate/DUnknown s")
         node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+        if why == "leaving":
+            node.facts({"local/leaving": ""})
         assert node.call("kc-migrate", "--direct", "web1").returncode == 0
         assert not fake.was_asked("cont")
-    assert node.called() == ["systemctl stop kc-promote@web1.service",
-                             "systemctl --no-block reset-failed kc-vm@web1.service", "drbdadm secondary web1",
-                             "drbdadm net-options --allow-two-primaries=no web1"]
+    waited = ["systemctl stop kc-promote@web1.service", "systemctl --no-block reset-failed kc-vm@web1.service"]
+    # while this node leaves, systemd ends the unit only after this command
+    assert node.called() == ["systemctl --no-block stop kc-promote@web1.service", *([] if why == "leaving" else waited),
+                             "drbdadm secondary web1", "drbdadm net-options --allow-two-primaries=no web1"]
     assert not (node.run / "local/incoming/web1").exists()
 
 

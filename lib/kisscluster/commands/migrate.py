@@ -171,11 +171,18 @@ def end_guest(move: Move) -> None:
         return
     move.say("local/outgoing", GONE)
     move.say("local/stopping", "")
-    process = Process(move.call, move.name)
     move.ask("quit")
-    if not process.gone(ANSWER):
-        process.kill()
+    end_process(move, ANSWER)
     drbd.secondary(move.call.doer, move.name)  # the peer waits for this; its unit makes sure of it
+
+
+def end_process(move: Move, seconds: float) -> None:
+    """Of a QEMU that never writes again; it has so long to end by itself."""
+    process = Process(move.call, move.name)
+    if not process.gone(seconds):
+        process.kill()
+        process.gone(ANSWER)
+    process.close()
 
 
 def progress(told: dict[str, Any]) -> str:
@@ -240,7 +247,10 @@ def begin_anew(move: Move) -> None:
 
 def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
-    begin_anew(move)
+    enqueue(move.call.doer, "stop", [unit("promote", move.name)])
+    end_process(move, 0)
+    if not move.node.me.leaving:  # else systemd ends the unit only after us
+        begin_anew(move)
     drbd.secondary(move.call.doer, move.name)
     word = kernel.read().get(move.name)
     if word is not None and word.primary:

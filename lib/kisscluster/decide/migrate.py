@@ -61,8 +61,8 @@ def broken(node: NodeFacts, vm: VmFacts) -> str:
         return "the disks are not connected any more"
     if vm.stopped:
         return "a person stopped it"
-    if vm.me.outgoing and not node.peer.fit:
-        return "the peer cannot serve it"
+    if not (node.peer.fit if vm.me.outgoing else node.fit):
+        return "where it goes it cannot be served"
     if not vm.me.outgoing and vm.peer.outgoing != GO_ON:
         return "the peer gave it up"
     return ""

@@ -158,7 +158,7 @@ class Units:
                 good &= bool(self.clock.wait())
                 while kind == "kc-promote" and self.disk[vm].state != "inactive":
                     self.clock.sleep(0.05)
-            elif kind == "kc-vm":
+            elif kind in ("kc-vm", "kc-promote"):
                 self._job(verb, vm, lambda good: None)
             elif kind == "kc-fence":
                 self.oneshot("kc-fence", ())

@@ -6,7 +6,7 @@ from kisscluster.decide import fence, promote
 from kisscluster.decide.facts import Links, NodeFacts, VmFacts
 from kisscluster.decide.fence import answer
 from kisscluster.decide.promote import verdict
-from kisscluster.decide.rules import belongs_here, may_give_up, may_go_alone, may_part, overtaken
+from kisscluster.decide.rules import belongs_here, may_give_up, may_go_alone, may_part, overtaken, waits_for_proof
 from tests.unit import facts as f
 from tests.unit.facts import copy, node, vm
 
@@ -65,6 +65,16 @@ def test_give_up(where: NodeFacts, what: VmFacts, yes: bool) -> None:
 ])
 def test_belongs(word: str, what: VmFacts, yes: bool) -> None:
     assert belongs_here(word, what) is yes
+
+
+@pytest.mark.parametrize(("what", "yes"), [
+    (vm(f.ALONE, running=True), False),            # a planned reboot of the peer: it runs on here
+    (vm(f.ALONE.removesuffix("r") + "s", running=True), True),
+    (vm(f.APART), True), (vm(None), True),
+    (vm(f.APART, stopped=True), False), (vm(f.APART, off=True), False), (vm(f.APART, failed=True), False),
+])
+def test_who_waits_for_a_proof(what: VmFacts, yes: bool) -> None:
+    assert waits_for_proof(what) is yes
 
 
 @pytest.mark.parametrize(("where", "what", "word"), [

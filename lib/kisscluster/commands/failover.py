@@ -15,7 +15,7 @@ from kisscluster.decide import plan as plans
 from kisscluster.decide.order import TURN, Guest, in_turn
 from kisscluster.decide.plan import Action, plan
 from kisscluster.decide.quorum import decide
-from kisscluster.decide.rules import may_part
+from kisscluster.decide.rules import may_part, waits_for_proof
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
 from kisscluster.see.room import guest, room
@@ -144,7 +144,7 @@ def once(call: Call) -> int:
             guests = [guest(place, vm, is_here) for vm, is_here in zip(vms, here, strict=True)]
             actions = in_turn(actions, guests, room(place))
         queue = jobs(actions)
-        if decision.fence:
+        if decision.fence and any(waits_for_proof(fact) for fact in facts):
             queue["start"].append("kc-fence.service")
         ended = [enqueue(call.doer, verb, units) for verb, units in queue.items()]
         summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"

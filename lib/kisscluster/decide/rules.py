@@ -52,6 +52,12 @@ def only_by_failure(vm: VmFacts) -> bool:
     return drbd.disk in BAD and (unknown or vm.me.ahead and not vm.peer.ahead)
 
 
+def waits_for_proof(vm: VmFacts) -> bool:
+    """Is there something to gain by proving the peer off? After a planned leave everything runs here, and nothing is
+    frozen: a machine that boots is not fenced."""
+    return vm.frozen or not (vm.me.running or vm.down)
+
+
 def belongs_here(word: str, vm: VmFacts) -> bool:
     """Where a VM should run by this decision; at home, unless only one of the copies is good (*5)."""
     if word in (NONE, HOLD):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,11 @@ def test_two_primaries_while_it_moves_are_no_finding(patient: Patient) -> None:
     patient.says(1, "web1: the kernel's DRBD options")
     patient.facts({"local/outgoing/web1": "go"})
     patient.says(0)
+
+
+def test_without_a_heartbeat_the_peer_is_not_known(patient: Patient) -> None:
+    """What the files said last is nothing to ping by."""
+    patient.tells("ping", "-q", "exit 1")
+    (patient.run / "alive").write_text("1.0\n")
+    done = subprocess.run(patient.argv("kc-doctor", "--json"), env=patient.environment(), capture_output=True)
+    assert (done.returncode, json.loads(done.stdout)) == (112, {"findings": [], "unknown": ["same", "mtu_lost"]})

@@ -24,7 +24,8 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     config, up = place.config, frozenset(kernel.read())
     links = json.loads(doer.look("ip", "-json", "-details", "address").stdout or "null")
     own = {address["local"]: link for link in links or [] for address in link.get("addr_info", [])}
-    size = own[config.me.storage]["mtu"] if node.links.storage and config.me.storage in own else 0
+    heard = node.alive and not node.stale
+    size = own[config.me.storage]["mtu"] if heard and node.links.storage and config.me.storage in own else 0
     ping = ("ping", "-q", "-c3", "-i0.2", "-W1", "-Mdo", f"-s{size - 28}", config.peer.storage)
     version = (State("").read(kernel.proc_drbd()) or "").removeprefix("version: ").partition(" ")[0]
     dump = doer.look("drbdadm", "dump") if version else Ended(127, "", "")
@@ -33,7 +34,7 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     here = [need for need, who in wanted.items() if (ROOT.has(need[1:]) if who else shutil.which(need, path=path))]
     return Setup(
         {**words, "drbd": version},
-        not node.conflict if node.alive and node.peer.config and not node.stale else None,
+        not node.conflict if heard and node.peer.config else None,
         _secret(config.secret),
         None if links is None else {address: link["ifname"] for address, link in own.items()},
         frozenset(link["ifname"] for link in links or [] if link.get("linkinfo", {}).get("info_kind") == "bridge"),

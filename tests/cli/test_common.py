@@ -81,9 +81,9 @@ def test_dry_run_changes_nothing(command: str, node: FakeNode) -> None:
                 "peer/local/running/web2": "", "claim/web1": "home", "pending/web2": "why", "local/proven": "old"})
     before = node.snapshot()
     done = node.call(command, "--dry-run", *ARGUMENTS.get(command, []))
-    assert done.returncode in (0, 1, 69, 75, 107), done
+    assert done.returncode in (0, 1, 69, 75, 107, 112), done
     assert node.snapshot() == before
-    assert node.called() == []
+    assert command == "kc-doctor" or node.called() == []       # it only looks: test_doctor.py
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ("kc-heartbeat", "kc-vm-start")])
@@ -93,7 +93,7 @@ def test_json_is_one_object(command: str, node: FakeNode) -> None:
         assert isinstance(json.loads(done.stdout), dict)
 
 
-@pytest.mark.parametrize("command", ["kc-quorum", "kc-status", "kc-failover"])
+@pytest.mark.parametrize("command", ["kc-quorum", "kc-status", "kc-failover", "kc-doctor"])
 def test_answer_that_nobody_gets_is_no_success(command: str, node: FakeNode) -> None:
     node.beat()
     with open("/dev/full", "w") as full:

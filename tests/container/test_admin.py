@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -117,3 +118,35 @@ def test_storm_of_changes_leaves_no_unit_failed(quick: ContainerPair) -> None:
     assert quick.run("node1", "systemctl --failed --plain --no-legend").stdout == ""
     assert quick.run("node1", "systemctl is-active kc-failover.path kc-quorum.path").stdout.split() == ["active"] * 2
     steady(quick, "web1", start, CALM)
+
+
+LABORATORY = {"kernel.panic is 0", "the clock is not synchronised"}      # the host's
+
+
+def doctor(pair: ContainerPair, node: str, user: str = "") -> tuple[int, set[str], set[str]]:
+    """Its exit status, what it finds that is not the laboratory's own, and what it does not know."""
+    done = pair.run(node, f"{user} kc-doctor --json", check=False)
+    told = json.loads(done.stdout)
+    return done.returncode, {item["text"] for item in told["findings"]} - LABORATORY, set(told["unknown"])
+
+
+def test_doctor_finds_what_a_person_has_spoiled_and_nothing_else(quick: ContainerPair) -> None:
+    for node in NODES:
+        status, found, unknown = doctor(quick, node)
+        assert (found, unknown - {"clock"}) == (set(), set()) and status in (0, 1, 112)
+    status, found, unknown = doctor(quick, "node1", "setpriv --reuid=nobody --clear-groups --")
+    assert found == set() and "secret" in unknown and status in (1, 112)
+    file = quick.read("node1", "/etc/drbd.d/web1.res")
+    spoil = ["sed -i s/resource-and-stonith/dont-care/ /etc/drbd.d/web1.res", "ip link set stor mtu 9000",
+             "systemctl disable kisscluster.target", "chmod 0640 /etc/kisscluster/secret"]
+    quick.run("node1", " && ".join(spoil))
+    _, found, _ = doctor(quick, "node1")
+    mend = ["systemctl enable kisscluster.target", "ip link set stor mtu 1500", "chmod 0600 /etc/kisscluster/secret"]
+    quick.run("node1", " && ".join(mend))
+    quick.write("node1", "/etc/drbd.d/web1.res", file)
+    assert {text.rpartition("/")[2] for text in found} == {
+        "DRBD's disk fencing is dont-care: expected resource-and-stonith", "kisscluster.target is not enabled",
+        "packets of 9000 bytes, the storage interface's MTU, do not reach the peer",
+        "secret: mode 0640: expected 0600, nobody but root may read it"}
+    assert doctor(quick, "node1")[1] == set()
+    assert doctor(quick, "node2")[1] == set()

@@ -13,7 +13,7 @@ from kisscluster.decide import order, wrong
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.quorum import Decision, decide
 from kisscluster.decide.wrong import Wrong
-from kisscluster.see.files import Place, node_facts, vm_facts
+from kisscluster.see.files import Place, node_facts, vm_facts, word
 from kisscluster.see.room import guest, room
 
 Facts = dict[str, Any]
@@ -47,15 +47,12 @@ def gather(call: Call, place: Place) -> Facts:
     node = node_facts(place)
     decision = decide(node)
     wrongs = wrong.pair(node, decision) + [Wrong("configuration", line) for line in mistakes]
-    rows, guests = [], []
+    rows = []
     for conf in vms:
         facts = vm_facts(place, conf.name, conf.node)
-        guests += [] if facts.stopped else [guest(place, conf, facts.me.running)]
         found = wrong.machine(node, facts, place.run.read(f"pending/{conf.name}") or "")
         rows.append(vm_row(place, node, conf, facts, found))
         wrongs += found
-    # a standing fact of the configuration: told, but nothing that has gone wrong
-    warnings = [Wrong("pair", text) for text in [order.too_small(guests, room(place))] if text]
     return {
         "cluster": place.config.cluster,
         "node": place.config.me.name,
@@ -68,8 +65,14 @@ def gather(call: Call, place: Place) -> Facts:
         "peer_alive": node.alive,
         "peer_dead": node.dead,
         "vms": rows,
-        "problems": [item._asdict() for item in wrongs + warnings],
+        "problems": [item._asdict() for item in wrongs + too_small(place, vms)],
     }
+
+
+def too_small(place: Place, vms: list[Vm]) -> list[Wrong]:
+    """A standing fact of the configuration: told, but nothing that has gone wrong."""
+    guests = [guest(place, vm, False) for vm in vms if not word(place, f"stopped/{vm.name}").yes]
+    return [Wrong("pair", text) for text in [order.too_small(guests, room(place))] if text]
 
 
 def links(node: NodeFacts, decision: Decision) -> Facts:
@@ -94,22 +97,20 @@ def show(facts: Facts) -> None:
     dot = paint("●", 32) if facts["healthy"] else paint("×", 31)
     print(f"{dot} {facts['cluster']}: this is {facts['node']}, its peer {facts['peer']} is {peer}")
     print(f"  decision  {facts['decision']}: {facts['reason']}")
-    print(
-        "  links     "
-        + (" ".join(f"{name}={value}" for name, value in facts["links"].items()) or "not known")
-        + f"; {facts['votes']} of 3 votes"
-    )
+    ways = " ".join(f"{name}={value}" for name, value in facts["links"].items())
+    print(f"  links     {ways or 'not known'}; {facts['votes']} of 3 votes")
     columns = ("name", "home", "runs_on", "connection", "role", "disks")
     table = [("VM", "HOME", "RUNS ON", "DRBD", "ROLE", "DISKS", "")]
     table += [tuple(row[key] for key in columns) + (_remark(row),) for row in facts["vms"]]
     widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
     for line in table:
-        print(
-            (
-                "  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=False)) + "  " + line[-1]
-            ).rstrip()
-        )
-    for item in facts["problems"]:
+        cells = [text.ljust(width) for text, width in zip(line, widths, strict=False)]
+        print("  ".join(["", *cells, line[-1]]).rstrip())
+    show_problems(facts["problems"])
+
+
+def show_problems(items: list[Facts]) -> None:
+    for item in items:
         print(f"{paint('!', 31)} {item['about']}: {item['text']}")
         if item["command"]:
             print(f"    {item['command']}")

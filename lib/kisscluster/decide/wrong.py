@@ -19,6 +19,9 @@ class Wrong(NamedTuple):
     command: str = ""
 
 
+HALF_FENCED = Wrong("pair", "only one of the nodes has a fence command: that protects nothing; set it for both or none")
+
+
 def pair(node: NodeFacts, decision: Decision) -> list[Wrong]:
     """What is wrong with the pair as a whole."""
     if node.stale:
@@ -31,8 +34,7 @@ def pair(node: NodeFacts, decision: Decision) -> list[Wrong]:
     if node.maintenance:
         out.append(Wrong("pair", "maintenance is on", "kc-maintenance off"))
     if node.fence != node.me_fence:
-        text = "only one of the nodes has a fence command: that protects nothing; set it for both or for none"
-        out.append(Wrong("pair", text))
+        out.append(HALF_FENCED)
     if node.me.standby:
         out.append(Wrong("pair", "this node is in standby", "kc-standby off"))
     return out

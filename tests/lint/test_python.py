@@ -13,7 +13,7 @@ from tests.lint.project import COMMANDS, LIB, MODULES, ROOT, lint, text, tool
 
 MODULE_LINES = 400
 FUNCTION_LINES = 40
-TOTAL_LINES = 5750
+TOTAL_LINES = 5800
 IMPURE = {"os", "subprocess", "time", "pathlib", "datetime", "socket", "random", "shutil", "threading"}
 
 

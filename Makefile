@@ -17,7 +17,7 @@ version  = $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 # Three at once: two that mostly wait for two pairs of nodes, and one that uses what they leave of the processors.
 faults   = tests/container/test_pair.py tests/container/test_lab.py
 install  = tests/container/test_ansible.py
-moves    = tests/container/test_vms.py tests/container/test_upgrade.py
+moves    = tests/container/test_vms.py tests/container/test_upgrade.py tests/container/test_releases.py
 others   = tests/net $(filter-out $(faults) $(install) $(moves) tests/container/test_scenarios.py,$(wildcard tests/container/test_*.py))
 quick    = tests/unit tests/cli tests/lint $(filter-out tests/scenario/test_mutants.py,$(wildcard tests/scenario/test_*.py))
 worlds   = tests/container/test_scenarios.py tests/virtual/test_scenarios.py tests/virtual/test_migrate.py

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab import build, container_root, isolate, pair, setup
@@ -30,21 +30,22 @@ DISKS = {vm: f"{container_root.DISKS}/{vm}" for vm in VMS}
 class ContainerPair:
     """A Pair whose nodes are containers. Without a deb the nodes have no KISScluster: the laboratory alone.
 
-    more: further Debian packages in both nodes.
+    more: further Debian packages in both nodes; suites: a node's Debian, if it is not the newest.
     """
 
-    def __init__(self, deb: Path | None, more: Sequence[str] = ()) -> None:
+    def __init__(self, deb: Path | None, more: Sequence[str] = (), suites: Mapping[str, str] | None = None) -> None:
         isolate.enter()
         container_root.check_host()
         container_root.sweep()
-        lowers = container_root.layers(deb, more)
+        debians = {**dict.fromkeys(NODES, container_root.SUITE), **(suites or {})}
+        lowers = {node: container_root.layers(deb, more, suite) for node, suite in debians.items()}
         number = next(_numbers)
         self.base = build.lab_dir() / f"run-{os.getpid()}-{number}"
         self.base.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "lab", str(self.base)], check=True)
         self.net = Net(prefix=f"container{number}-")
         isolate.on_exit(self.close)
-        self.nodes = {name: Node(name, self.base / name, lowers, self.net) for name in NODES}
+        self.nodes = {name: Node(name, self.base / name, lowers[name], self.net) for name in NODES}
         self._make_disks()
         self._closing = threading.Event()
         self.collector = Collector(lambda node, vm: self.nodes[node].inside(f"/run/kisscluster/vm/{vm}/serial"))

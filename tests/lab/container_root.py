@@ -53,26 +53,26 @@ ENVIRONMENT = {
     "KC_PROC_DRBD": "/run/lab-drbd/proc", "KC_SYSRQ": "/lab/sysrq"}
 
 
-def layers(deb: Path | None, more: Sequence[str] = ()) -> list[Path]:
+def layers(deb: Path | None, more: Sequence[str] = (), suite: str = SUITE) -> list[Path]:
     """The lower layers of a node's root, the uppermost first; more: packages beside those of every node."""
-    base = _base(more)
+    base = _base(more, suite)
     if deb is None:
         return [base]
     key = build.digest(base.parent.name, build.digest_files(deb.parent, [deb]))  # each base is called root
     return [build.cached("node", key, lambda work: _install(work, base, deb)) / "upper", base]
 
 
-def _base(more: Sequence[str]) -> Path:
+def _base(more: Sequence[str], suite: str) -> Path:
     packages = [*PACKAGES, *more]
     standin = Path(__file__).parent / "standin"
     sources = [file for file in standin.iterdir() if file.is_file()]
-    system = build.cached("root", build.digest(SUITE, *packages), lambda work: _bootstrap(work, packages))
+    system = build.cached("root", build.digest(suite, *packages), lambda work: _bootstrap(work, packages, suite))
     key = build.digest(system.name, *MASKED, repr(FILES), repr(ENVIRONMENT), build.digest_files(standin, sources))
     return build.cached("base", key, lambda work: _equip(work, system / "root", sources)) / "root"
 
 
-def _bootstrap(work: Path, packages: Sequence[str]) -> None:
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", SUITE, str(work / "root")]
+def _bootstrap(work: Path, packages: Sequence[str], suite: str) -> None:
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, str(work / "root")]
     run_logged(command, work / "log", "root of the container nodes")
 
 

@@ -150,7 +150,7 @@ def test_what_programs_say(program: str, verb: str, script: str, words: str, com
     ("drbdadm", "-d", ["web1", "web2"]),
 ])
 def test_who_says_nothing_is_not_known(program: str, verb: str, unknown: list[str], patient: Patient) -> None:
-    patient.tells(program, verb, "exit 127")
+    patient.tells(program, verb, "echo not found >&2; exit 127")
     done = patient.call("kc-doctor", "--json")
     assert (done.returncode, json.loads(done.stdout)["findings"]) == (112, [])
     assert sorted(json.loads(done.stdout)["unknown"]) == sorted(unknown)
@@ -180,7 +180,8 @@ def test_no_watchdog_is_no_finding(patient: Patient) -> None:
 def test_another_drbd(version: str | None, patient: Patient) -> None:
     proc = patient.base / "proc"
     proc.write_text(proc.read_text().replace("version: 8.4.11", version)) if version else proc.unlink()
-    patient.says(1, "the kernel's own DRBD 8.4 is not loaded")
+    assert "refuses" not in patient.says(1, "the kernel's own DRBD 8.4 is not loaded")
+    assert "drbdadm dump" not in patient.called()       # it would be another drbdadm, with a language of its own
 
 
 def test_secret(patient: Patient) -> None:
@@ -192,6 +193,14 @@ def test_secret(patient: Patient) -> None:
     patient.says(1, "expected at least 32")
     secret.unlink()
     assert f"scp -p node2:{secret} {secret}" in patient.says(1, "not found: expected the shared key")
+    secret.mkdir()
+    patient.says(112, "? ", "secret")
+
+
+def test_a_secret_that_others_may_read_is_only_hidden(patient: Patient) -> None:
+    (patient.etc / "secret").chmod(0o640)
+    said = patient.says(1, "mode 0640")
+    assert f"    chmod 0600 {patient.etc}/secret\n" in said and "scp" not in said
 
 
 def test_configuration_of_the_peer(patient: Patient) -> None:
@@ -280,3 +289,14 @@ def test_without_a_heartbeat_the_peer_is_not_known(patient: Patient) -> None:
     (patient.run / "alive").write_text("1.0\n")
     done = subprocess.run(patient.argv("kc-doctor", "--json"), env=patient.environment(), capture_output=True)
     assert (done.returncode, json.loads(done.stdout)) == (112, {"findings": [], "unknown": ["same", "mtu_lost"]})
+
+
+def test_without_the_storage_cable_no_packet_is_sent(patient: Patient) -> None:
+    patient.tells("ping", "-q", "exit 1")
+    patient.links("storage=down production=up ping=up trace=up unbroken=yes steady=yes")
+    patient.says(112, "? ", "mtu_lost")
+
+
+def test_what_is_not_connected_has_no_other_options(patient: Patient) -> None:
+    patient.tells("drbdadm", "-d", "echo drbdsetup-84 connect web1 ipv4:10.0.0.1:7790 --ping-int=1")
+    patient.says(0)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from kisscluster.base.config import Config, Vm
 from kisscluster.decide.wrong import HALF_FENCED, Wrong
 
-Options = dict[str, str]
 KVM, QEMU = "/dev/kvm", "qemu-system-x86_64"
 WATCHDOG = "printf '[Manager]\\nRuntimeWatchdogSec=30\\n' >> /etc/systemd/system.conf && systemctl daemon-reexec"
 # Who tells a word, and what it must match, else what is wrong and what mends it
@@ -61,9 +60,9 @@ class Setup(NamedTuple):
     changes: dict[str, str | None]  # what drbdadm would change in the kernel's options of those that are up
 
 
-def options(text: str) -> Options:
+def options(text: str) -> dict[str, str]:
     """What a text in DRBD's language says: `section option`: its value."""
-    out: Options = {}
+    out: dict[str, str] = {}
     path: list[str] = []
     words: list[str] = []
     for token in re.findall(r'"(?:\\.|[^"\\])*"|[{};]|[^\s{};"]+', re.sub(r"(?m)^\s*#.*", "", text)):
@@ -93,7 +92,8 @@ def findings(config: Config, vms: list[Vm], facts: Setup) -> Iterator[Wrong]:
         if value is not None and not re.fullmatch(good, value):
             yield Wrong(me, text, command)
     if facts.secret:
-        yield Wrong(me, facts.secret, f"scp -p {peer}:{secret} {secret} && chmod 0600 {secret}")
+        mend = f"chmod 0600 {secret}" if ": mode " in facts.secret else f"scp -p {peer}:{secret} {secret}"
+        yield Wrong(me, facts.secret, mend)
     if facts.same is False:
         show = f"tail -n+1 {config.file} {config.vm_folder}/*.conf"
         yield Wrong("pair", "the configuration files of the nodes differ", f"{show} | diff - <(ssh {peer} '{show}')")
@@ -105,11 +105,11 @@ def findings(config: Config, vms: list[Vm], facts: Setup) -> Iterator[Wrong]:
         yield Wrong(me, f"drbdadm refuses its files: {facts.refused}", "drbdadm dump")
     for vm in vms if facts.dump is not None else []:
         yield from _disk(config, vm.name, facts)
-    mend = {QEMU: "apt install qemu-system-x86", KVM: "modprobe kvm_intel || modprobe kvm_amd"}
+    install = {QEMU: "apt install qemu-system-x86", KVM: "modprobe kvm_intel || modprobe kvm_amd"}
     for need, who in needs(config, vms).items():
         command = f"scp {peer}:{need} {need}" if who else f"editor {config.file}"
         if need in facts.missing:
-            yield Wrong(who or me, f"{need} is not there, or cannot be run", mend.get(need, command))
+            yield Wrong(who or me, f"{need} is not there, or cannot be run", install.get(need, command))
 
 
 def unknown(facts: Setup) -> list[str]:
@@ -140,15 +140,13 @@ def _disk(config: Config, name: str, facts: Setup) -> Iterator[Wrong]:
     for option, want in {**storage, **untold, **options(WANTED)}.items():
         common = told.get(f"common {option}", untold.get(option, "not set"))
         value = told.get(f"resource {name} {option}", common)
-        if not _fits(want, value, max(1.0, config.deadtime / 3)):
+        if want.isdecimal():
+            fits = value.isdecimal() and int(value) <= int(want) * max(1.0, config.deadtime / 3)
+        else:
+            fits = want in (value if "/" in want else value.replace(":", " ").split())
+        if not fits:
             yield Wrong(name, f"DRBD's {option} is {value}: expected {want}", f"editor {file} && {adjust}")
     if name not in facts.up:
         yield Wrong(name, "its DRBD resource is not up", adjust)
     elif facts.changes.get(name):
         yield Wrong(name, f"the kernel's DRBD options are not those of {file}", adjust)
-
-
-def _fits(want: str, value: str, factor: float) -> bool:
-    if want.isdecimal():
-        return value.isdecimal() and int(value) <= int(want) * factor
-    return want in (value if "/" in want else value.replace(":", " ").split())

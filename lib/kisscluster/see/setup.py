@@ -13,12 +13,11 @@ from kisscluster.decide.setup import ASK, Setup, needs
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, vm_facts
 
-ROOT = State(os.environ.get("KC_ROOT", ""))
-
 
 def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     """Asks what changes nothing. Of three echoes of a whole MTU, less 28 bytes of headers, one must come back."""
-    asked = [name for name in ASK if name != "watchdog" or ROOT.has("dev/watchdog0")]
+    root = State(os.environ.get("KC_ROOT", ""))
+    asked = [name for name in ASK if name != "watchdog" or root.has("dev/watchdog0")]
     told = {name: doer.look(*ASK[name].split()) for name in asked}
     words = {name: None if ended.status else ended.stdout.strip() for name, ended in told.items()}
     config, up = place.config, frozenset(kernel.read())
@@ -28,10 +27,10 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     size = own[config.me.storage]["mtu"] if heard and node.links.storage and config.me.storage in own else 0
     ping = ("ping", "-q", "-c3", "-i0.2", "-W1", "-Mdo", f"-s{size - 28}", config.peer.storage)
     version = (State("").read(kernel.proc_drbd()) or "").removeprefix("version: ").partition(" ")[0]
-    dump = doer.look("drbdadm", "dump") if version else Ended(127, "", "")
+    dump = doer.look("drbdadm", "dump") if version.startswith("8.4.") else Ended(127, "", "")
     still = [vm.name for vm in vms if vm.name in up and not vm_facts(place, vm.name, vm.node).moving]
     path, wanted = environment()["PATH"], needs(config, vms)
-    here = [need for need, who in wanted.items() if (ROOT.has(need[1:]) if who else shutil.which(need, path=path))]
+    here = [need for need, who in wanted.items() if (root.has(need[1:]) if who else shutil.which(need, path=path))]
     return Setup(
         {**words, "drbd": version},
         not node.conflict if heard and node.peer.config else None,

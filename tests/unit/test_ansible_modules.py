@@ -15,7 +15,7 @@ pytest.importorskip("ansible.module_utils.basic")
 PLUGINS = Path(__file__).resolve().parents[2] / "ansible/plugins"
 NAMES = "ansible_collections.kisscluster.pair.plugins.module_utils"
 DATA, FRESH = "8BA28BBB02A47A1E:0:0:0:1:1\n", "0000000000000004:0:0:0:0:0\n"
-NONE = (20, "No valid meta data found\n", "")
+NONE = (1, "", "No valid meta data found\n")
 
 
 def loaded(folder: str, name: str) -> ModuleType:
@@ -43,6 +43,7 @@ class Fake:
         self.calls: list[str] = []
 
     def run_command(self, argv: Sequence[str], check_rc: bool = False) -> tuple[int, str, str]:
+        assert isinstance(argv, list), "Ansible takes nothing else"
         line = " ".join(argv)
         self.calls.append(line)
         answer = self.answers(line)
@@ -78,7 +79,9 @@ class Drbd:
     def __call__(self, line: str) -> Any:
         words = line.split()
         volume = int(words[-1].partition("/")[2] or 0)
-        if words[1] == "get-gi":
+        if words[1] == "get-gi" and self.told[volume] == NONE:
+            return 1, "", ""
+        if words[1] in ("get-gi", "dump-md"):
             return self.told[volume]
         if words[1] == "create-md":
             self.told[volume] = FRESH
@@ -97,14 +100,14 @@ def test_resource(monkeypatch: pytest.MonkeyPatch, drbd: Drbd, renewed: bool, do
                   ) -> None:
     fake = Fake(drbd, name="web1", volumes=list(range(len(drbd.told))), renewed=renewed)
     assert run(resource, fake, monkeypatch) == {"changed": bool(done), "fresh": fresh}
-    looks = ("get-gi", "role")
+    looks = ("get-gi", "dump-md", "role")
     assert [line.removeprefix("drbdadm ") for line in fake.calls if line.split()[1] not in looks] == done
 
 
 def test_what_drbd_does_not_say_is_no_new_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake(Drbd((20, "", "Operation not permitted")), name="web1", volumes=[0], renewed=True)
     assert "Operation not permitted" in run(resource, fake, monkeypatch)
-    assert not [line for line in fake.calls if "get-gi" not in line]
+    assert not [line for line in fake.calls if "get-gi" not in line and "dump-md" not in line]
 
 
 # Logical volumes

@@ -175,7 +175,7 @@ def test_resources_of_a_node() -> None:
 @pytest.mark.parametrize("status,said,expected", [
     (0, "0000000000000004:0:0:0:0:0\n", node.JUST_CREATED),
     (0, "8ba28bbb02a47a1e:0:0:0:1:1", "8BA28BBB02A47A1E"),
-    (20, "No valid meta data found", None),
+    (1, " No valid meta data found", None),
 ])
 def test_identifier_of_a_disk_s_data(status: int, said: str, expected: str | None) -> None:
     assert node.identifier(status, said) == expected

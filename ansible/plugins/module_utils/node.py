@@ -33,7 +33,7 @@ def _disk(volume: ElementTree.Element) -> dict[str, Any]:
 
 
 def identifier(status: int, said: str) -> str | None:
-    """DRBD's identifier of a disk's data, from `drbdadm get-gi`; None where the disk has no meta-data.
+    """DRBD's identifier of a disk's data, from `drbdadm get-gi`; None where the disk has no meta-data, by `dump-md`.
 
     Raises ValueError for any other answer: what cannot be told must not be taken for an empty disk.
     """
@@ -42,7 +42,7 @@ def identifier(status: int, said: str) -> str | None:
         return first.upper()
     if status and "no valid meta" in said.lower():
         return None
-    raise ValueError(f"drbdadm get-gi: {status}: {' '.join(said.split())}")
+    raise ValueError(f"drbdadm: {status}: {' '.join(said.split())}")
 
 
 def device_size(name: str, volume: int) -> int:

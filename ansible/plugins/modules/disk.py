@@ -104,7 +104,7 @@ class Volume:
         self.name = path[len("/dev/") :]
 
     def run(self, *argv: str) -> str:
-        return str(self.module.run_command(argv, check_rc=True)[1])
+        return str(self.module.run_command(list(argv), check_rc=True)[1])
 
     def found(self) -> Found | None:
         group, name = self.name.split("/")

@@ -63,12 +63,15 @@ class Resource:
         """DRBD's identifier of each disk's data."""
         out = {}
         for volume in self.volumes:
-            status, said, talk = self.module.run_command(["drbdadm", "get-gi", f"{self.name}/{volume}"])
+            disk = f"{self.name}/{volume}"
+            status, said, talk = self.module.run_command(["drbdadm", "get-gi", disk])
+            if status:  # 1 and not a word where there is no meta-data; dump-md says so
+                status, said, talk = self.module.run_command(["drbdadm", "dump-md", disk])
             try:
                 out[volume] = identifier(status, said if status == 0 else f"{said} {talk}")
             except ValueError as error:
                 if not self.module.check_mode:
-                    self.module.fail_json(f"{self.name}/{volume}: {error}")
+                    self.module.fail_json(f"{disk}: {error}")
                 out[volume] = None  # its file is not written in check mode
         return out
 

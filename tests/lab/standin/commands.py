@@ -161,8 +161,16 @@ async def _resize(daemon: Daemon, name: str, _options: Sequence[str]) -> None:
 
 async def _get_gi(daemon: Daemon, name: str, _options: Sequence[str]) -> str:
     device = daemon.devices.get(name)
+    if not device and not meta_path(config.load(name).disk).exists():
+        raise Refused(1, "")  # DRBD 8.4 says nothing at all
     meta = device.state.meta if device else load_meta(config.load(name).disk)
     return meta.identifiers() + "\n"
+
+
+async def _dump_md(daemon: Daemon, name: str, _options: Sequence[str]) -> str:
+    if name in daemon.devices:
+        raise Refused(20, "Device is configured!")
+    return repr(load_meta(config.load(name).disk))
 
 
 async def _detach(daemon: Daemon, name: str, _options: Sequence[str]) -> None:
@@ -204,7 +212,7 @@ COMMANDS: dict[str, Command] = {
     "adjust": _adjust, "up": _bring_up, "down": _down, "primary": _primary, "secondary": _secondary,
     "outdate": _outdate, "disconnect": _disconnect, "connect": _connect, "role": _role, "cstate": _cstate,
     "dstate": _dstate, "net-options": _net_options, "resume-io": _resume_io, "create-md": _create_md,
-    "new-current-uuid": _new_current_uuid, "resize": _resize, "get-gi": _get_gi, "show-gi": _get_gi, "detach": _detach,
-    "attach": _attach,
-    "status": _status, "wait-connect": _wait_connect, "invalidate": _invalidate,
+    "new-current-uuid": _new_current_uuid, "resize": _resize, "get-gi": _get_gi, "show-gi": _get_gi, "dump-md": _dump_md,
+    "detach": _detach, "attach": _attach, "status": _status,
+    "wait-connect": _wait_connect, "invalidate": _invalidate,
 }

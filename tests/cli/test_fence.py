@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import subprocess
+import time
 
 import pytest
 
@@ -34,6 +36,21 @@ def test_fence_command(node: FakeNode, command: str, status: int) -> None:
     node.links(DEAD)
     assert node.call("kc-fence").returncode == status
     assert (node.run / "local/proven").exists() is (status == 0)
+
+
+@pytest.mark.parametrize(("disk", "fenced"), [("UpToDate/Outdated r", False), ("UpToDate/DUnknown s", True)])
+def test_a_node_that_left_on_purpose_has_time_to_boot(node: FakeNode, disk: str, fenced: bool) -> None:
+    """But not while a guest is frozen by its end."""
+    node.configure(fence=f"touch {node.base}/fenced")
+    node.drbd("web1", f"WFConnection Primary/Unknown {disk}")
+    node.facts({"peer/local/leaving": ""})
+    node.links(DEAD)
+    with subprocess.Popen(node.argv("kc-fence"), env=node.environment()) as process:
+        time.sleep(1.0)
+        assert (node.base / "fenced").exists() is fenced
+        assert (process.poll() is None) is not fenced
+        node.links(HEALTHY)
+        assert process.wait(10) == (0 if fenced else 1)
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -59,7 +59,6 @@ def test_again_from_a_node_changes_nothing(site: Site) -> None:
 DEFINITIONS = "/etc/kisscluster/definitions"
 BOOKS = "/var/lib/kisscluster/definitions.git"
 DEFAULTS = f"pool: {container_root.DISKS}\nbridge: br0\nmemory: 32\ncpus: 1\ndisk: ide\naccel: tcg\nstop_timeout: 1\n"
-MENDING = "git -c user.name=me -c user.email=me@there"
 
 
 def configure(pair: Pair, node: str, *options: str, expect: int = 0) -> str:
@@ -118,15 +117,15 @@ def test_definitions_pushed_while_a_node_was_off_reach_it(site: Site) -> None:
 def test_histories_that_diverged_are_refused_and_mended_as_told(site: Site) -> None:
     pair = site.pair
     define(pair, "node2", 35)
-    alone = f"cd {DEFINITIONS} && {MENDING} commit -qam there && git push -q {BOOKS} HEAD:main"
+    alone = f"cd {DEFINITIONS} && git commit -qam there && git push -q {BOOKS} HEAD:main"
     pair.run("node2", alone)
     pair.write("node1", f"{DEFINITIONS}/vm/web4.yml", "state: absent\n")
-    pair.run("node1", f"cd {DEFINITIONS} && git add -A && {MENDING} commit -qm here")
+    pair.run("node1", f"cd {DEFINITIONS} && git add -A && git commit -qm here")
     told = configure(pair, "node1", expect=1)
     assert "the definitions have diverged" in told
     mend = f"git -C {DEFINITIONS} merge node2/main"
     assert f"{mend}, then kc-configure" in told
-    pair.run("node1", mend.replace("git", f"{MENDING}", 1) + " --no-edit")
+    pair.run("node1", mend + " --no-edit")
     configure(pair, "node1")
     assert memories(pair) == ["35", "35"]
     remove(pair)

@@ -77,6 +77,9 @@ class Git:
         for path, words in ((self.bare, ["--bare", self.bare]), (f"{self.work}/.git", [self.work])):
             if not os.path.isdir(path):
                 must(self.call.doer.do("git", "init", "--quiet", "--initial-branch=main", *words), "init")
+        if not self.has("config", "user.email"):  # or a person could not merge
+            self.do("config", "user.name", "root")
+            self.do("config", "user.email", f"root@{self.node}")
         if not self.has("config", "remote.origin.pushurl"):
             self.do("config", "remote.origin.url", self.bare)
             self.do("config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")

@@ -7,9 +7,12 @@ from contextlib import nullcontext
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import place_of
+from kisscluster.decide.facts import NodeFacts
+from kisscluster.see import kernel
 from kisscluster.see.files import Place, is_proven, node_facts, peer_start
 
 PAUSE = 0.2
+RETURN = 600.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,14 +23,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def patience(place: Place, facts: NodeFacts) -> float:
+    """Seconds: the second node of the file waits, so that not both fence each other; and a node that left on purpose is
+    about to boot, as long as no guest here is frozen by its end."""
+    if facts.peer.leaving and not any(word.frozen for word in kernel.read().values()):
+        return RETURN
+    return 2 * place.config.deadtime if place.config.second else 0
+
+
 def look_again(call: Call, place: Place) -> bool:
-    """The second node of the file waits 2 x deadtime first, so that not both fence each other; False: it is over."""
-    end = time.monotonic() + (0 if call.dry or not place.config.second else 2 * place.config.deadtime)
+    """False: it is over."""
+    begun = time.monotonic()
     while True:
         facts = node_facts(place)
         if facts.stale or not facts.silent_machine:
             return False
-        if time.monotonic() >= end:
+        if call.dry or time.monotonic() >= begun + patience(place, facts):
             return True
         time.sleep(PAUSE)
 

@@ -10,7 +10,9 @@ from kisscluster.base.config import Config, Vm
 from kisscluster.decide.wrong import HALF_FENCED, Wrong
 
 KVM, QEMU = "/dev/kvm", "qemu-system-x86_64"
-WATCHDOG = "printf '[Manager]\\nRuntimeWatchdogSec=30\\n' >> /etc/systemd/system.conf && systemctl daemon-reexec"
+DROP_IN = "/etc/systemd/system.conf.d/kisscluster.conf"
+RESET = "printf '[Manager]\\nRuntimeWatchdogSec=30\\n'"
+WATCHDOG = f"{RESET} | install -Dm 644 /dev/stdin {DROP_IN} && systemctl daemon-reexec"
 # Who tells a word, and what it must match, else what is wrong and what mends it
 ASK = {
     "target": "systemctl show --value --property=UnitFileState kisscluster.target",

@@ -76,7 +76,7 @@ def machine(node: NodeFacts, vm: VmFacts, pending: str) -> list[Wrong]:
     for runs, copy, there in (("here", vm.me, ""), ("peer", vm.peer, "; type there")):
         if place == runs and copy.missed:
             out.append(Wrong(vm.name, f"was not moved while it runs: {copy.missed}{there}", f"kc-migrate {vm.name}"))
-    if place != "nowhere" or vm.stopped:
+    if place != "nowhere" or vm.stopped or node.stale:
         return out
     return out + [_down(node, vm, pending)]
 
@@ -85,7 +85,7 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     drbd = vm.me.drbd
     for copy, there in ((vm.me, ""), (vm.peer, " on the peer; type there")):
         if copy.failed and (node.alive or not there):
-            command = f"journalctl -u kc-vm@{vm.name} and then kc-vm-start {vm.name}"
+            command = f"journalctl -u kc-vm@{vm.name}; kc-vm-start {vm.name}"
             return Wrong(vm.name, f"not running: its QEMU failed again and again{there}", command)
         if copy.off and (node.alive or not there):
             return Wrong(vm.name, f"not running: the guest switched itself off{there}", f"kc-vm-start {vm.name}")
@@ -95,7 +95,8 @@ def _down(node: NodeFacts, vm: VmFacts, pending: str) -> Wrong:
     if drbd is not None and drbd.peer_disk in BAD and vm.peer.ahead and only_by_failure(vm):
         text = "not running: the peer's disk failed with data that is not here; mend it, or accept the loss of that"
         return Wrong(vm.name, text, accept_loss(vm))
-    return Wrong(vm.name, f"not running: {pending or 'it is about to start'}")
+    idle = "nothing is started while maintenance is on" if node.maintenance else "it is about to start"
+    return Wrong(vm.name, f"not running: {pending or idle}")
 
 
 def _alone(node: NodeFacts) -> bool:

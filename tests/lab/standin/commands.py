@@ -212,7 +212,7 @@ COMMANDS: dict[str, Command] = {
     "adjust": _adjust, "up": _bring_up, "down": _down, "primary": _primary, "secondary": _secondary,
     "outdate": _outdate, "disconnect": _disconnect, "connect": _connect, "role": _role, "cstate": _cstate,
     "dstate": _dstate, "net-options": _net_options, "resume-io": _resume_io, "create-md": _create_md,
-    "new-current-uuid": _new_current_uuid, "resize": _resize, "get-gi": _get_gi, "show-gi": _get_gi, "dump-md": _dump_md,
-    "detach": _detach, "attach": _attach, "status": _status,
+    "new-current-uuid": _new_current_uuid, "resize": _resize, "get-gi": _get_gi, "show-gi": _get_gi,
+    "dump-md": _dump_md, "detach": _detach, "attach": _attach, "status": _status,
     "wait-connect": _wait_connect, "invalidate": _invalidate,
 }

@@ -54,8 +54,9 @@ FAULTS: dict[str, str] = {
     "clock": rf"{_NODE} ([+-]\d+)",
     "slow disk": f"{_NODE} {_SECONDS}",  # below /var: what is synced takes so long
     "quick disk": _NODE,
-    # the next of these commands that looks at this state file stands still right after that, or before it writes it
-    "stall": rf"{_NODE} (kc-[a-z-]+) (\S+) {_SECONDS}",
+    # the next of these commands that looks at this state file stands still right after that, or before it writes it; or
+    # before it calls this program; a number at the end: not at the first of these moments, at that one
+    "stall": rf"{_NODE} (kc-[a-z-]+) (\S+) {_SECONDS}(?: ([1-9]\d*))?",
     "reboot": _NODE,
     # a line for the shell, `;` and `&&` as kc-status prints them; [N]: the exit status that is expected instead of 0
     "type": rf"{_NODE} (?:\[(\d+)\] )?(\S.*)",

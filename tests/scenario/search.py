@@ -14,21 +14,26 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import cast
 
 from tests.scenario.sim import moves
 from tests.scenario.sim.forks import apart
-from tests.scenario.sim.trial import Found, attempt, bases
+from tests.scenario.sim.trial import Found, attempt, bases, watched
+from tests.scenario.sim.windows import MARKS, strike
 
 BASES = 6
+WATCHED = 0.4  # of the random runs
+AGAIN, OFTEN = 2, 8  # how often one is played again; where it wrote or removed marks
 Steps = list[tuple[float, str]]
 
 
 class Searcher:
-    """The healthy pairs of one process."""
+    """The healthy pairs of one process; of what the scenario files do, its share."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: slice) -> None:
         self.worlds = bases(BASES)
-        moves.corpus()
+        self.known = moves.corpus()[share]
+        self.planned: list[tuple[list[moves.Draw], int, float, int]] = []
 
     def attempt(self, steps: list[moves.Draw], seed: int, lag: float, base: int) -> Found | None:
         found: Found | None = apart(lambda: attempt(self.worlds[base], steps, seed, lag, base))
@@ -38,14 +43,28 @@ class Searcher:
         """At these moments, whatever changes then."""
         return self.attempt(timed(steps), seed, lag, base)
 
-    def known(self, number: int, rng: random.Random) -> Found | None:
-        """What a scenario file does, as it stands there: is it seen without that file's own conditions?"""
-        return self.again(moves.corpus()[number], rng.getrandbits(32), 0.0, number % BASES)
+    def watched(self, steps: list[moves.Draw], seed: int, lag: float, base: int, rng: random.Random) -> Found | None:
+        """One run, and what to try next by what its commands did."""
+        found, played, windows = apart(lambda: watched(self.worlds[base], steps, seed, lag, base))
+        if windows and not found:
+            often = OFTEN if any(window.deed.startswith(MARKS) for window in windows) else AGAIN
+            self.planned = [(strike(rng, played, windows), seed, lag, base) for _ in range(often)]
+        return cast("Found | None", found)
 
-    def random(self, rng: random.Random) -> Found | None:
-        """One random run."""
+    def next(self, rng: random.Random) -> Found | None:
+        """One run: first what each file does, without its conditions, then random ones.
+
+        Some are played again and again, with a command that stands still before a deed of its.
+        """
+        if self.planned:
+            return self.attempt(*self.planned.pop())
+        seed, base = rng.getrandbits(32), rng.randrange(BASES)
+        if self.known:
+            return self.watched(timed(self.known.pop(0)), seed, 0.0, base, rng)
         steps = moves.aimed(rng, rng.choice((2, 3, 3, 4, 6)))
-        return self.attempt(steps, rng.getrandbits(32), rng.choice((0.0, 0.3, 1.0)), rng.randrange(BASES))
+        if rng.random() < WATCHED:
+            return self.watched(steps, seed, rng.choice((0.0, 0.0, 0.3, 1.0)), base, rng)
+        return self.attempt(steps, seed, rng.choice((0.0, 0.3, 1.0)), base)
 
     def shrink(self, found: Found) -> Found:
         """Fewer and simpler steps that still break a promise of the same kind."""
@@ -124,18 +143,17 @@ def _worker(share: slice, seed: int, seconds: float, write: int) -> int:
     if child:
         return child
     try:
-        searcher, rng = Searcher(), random.Random(seed)
-        known = range(len(moves.corpus()))[share]
-        runs = 0
-        start = spent()
+        searcher, rng, runs = Searcher(share), random.Random(seed), 0
+        start, told = spent(), 0
         while spent() - start < seconds:
-            found = searcher.known(known[runs], rng) if runs < len(known) else searcher.random(rng)
+            found = searcher.next(rng)
             runs += 1
+            if found or runs - told == 20:
+                os.write(write, f"runs {runs - told}\n".encode())
+                told = runs
             if found:
                 os.write(write, f"found {json.dumps(asdict(searcher.shrink(found)))}\n".encode())
-            if runs % 20 == 0:
-                os.write(write, b"runs 20\n")
-        os.write(write, f"runs {runs % 20}\n".encode())
+        os.write(write, f"runs {runs - told}\n".encode())
         os._exit(0)
     except BaseException:
         import traceback

@@ -36,11 +36,11 @@ GIVE_UP = "    return vm.me.level and node.alive and node.peer.fit and not node.
 WHERE = "    return mine if mine != peers else vm.at_home\n"
 
 MUTANTS = [
-    Mutant("01-links-read-in-two-looks", "the links are read one by one", ((
+    Mutant("01-links-read-in-two-looks", "first who speaks is read, then whether the switch answers", ((
         "see/files.py", '    links = Links.parse(run.read("links") or "")\n',
         '    first, links = Links.parse(run.read("links") or ""), Links.parse(run.read("links") or "")\n'
         "    if first is not None and links is not None:\n"
-        "        links = links._replace(storage=first.storage, production=first.production)\n"),)),
+        "        links = first._replace(ping=links.ping)\n"),)),
     Mutant("02-pings-from-before-the-silence", "a ping sent before the silence counts (and no ping of the peer is a trace)", (
         ("see/heart.py", "        return fresh and (self.silent_since is None or len(self.confirmed) >= 2)\n",
          "        return fresh\n"),

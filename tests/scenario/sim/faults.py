@@ -184,8 +184,8 @@ def _quick_disk(world: World, node: str) -> None:
     world.machines[node].sync_takes(0.0)
 
 
-def _stall(world: World, node: str, program: str, name: str, seconds: str) -> None:
-    world.stalls[node, program, name] = float(seconds)
+def _stall(world: World, node: str, program: str, name: str, seconds: str, number: str) -> None:
+    world.stalls[node, program, name] = int(number or 1), float(seconds)
 
 
 def _reboot(world: World, node: str) -> None:

@@ -68,6 +68,12 @@ class Judge:
         self.longest[vm] = self._pause(vm)
         self.last[vm] = self.world.now
 
+    def unmarked(self, side: Side) -> None:
+        """Its node is no longer ahead: then nobody knows that what is written without the peer is the newest."""
+        word = side.word()
+        if word is not None and word.running_alone and side.mirror.name not in self.loss_accepted:
+            self.violated(f"{side.mirror.name}: {side.node} writes alone, and its mark ahead is taken away")
+
     def _pause(self, vm: str) -> float:
         return max(self.longest.get(vm, 0.0), self.world.now - self.last.get(vm, 0.0))
 

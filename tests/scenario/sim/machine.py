@@ -57,6 +57,8 @@ class Machine:
         self.life = Life()
         self.run = Memory("/run/kisscluster", self.wall, self.clock.sleep, self._run_changed)
         self.run.pause = self.var.pause = self.world.between
+        self.run.flagged = self._woken
+        self.wakes: dict[str, float] = {}  # command: since when it is to look, and has not begun to
         self.sync_takes(self.slow)
         self.var.locks.clear()
         self.guests: dict[str, Guest] = {}
@@ -135,6 +137,9 @@ class Machine:
         if name.startswith("wake/"):
             self.units.flagged(name[5:])
 
+    def _woken(self, name: str) -> None:
+        self.wakes.setdefault(f"kc-{name.removeprefix('wake/')}", self.clock.now)
+
     def _var_changed(self, name: str) -> None:
         self.world.fact_changed(self, f"/var/{name}")
 
@@ -176,6 +181,8 @@ class Machine:
 
     def execute(self, argv: tuple[str, ...], timeout: float) -> Ended:
         """A child of the current process, waited for."""
+        self.world.between(argv[0])
+        self.world.deed(self)
         if argv[0] == "drbdadm":
             self.clock.sleep(self.world.pace.tool())
             return self._drbdadm(*argv[1:])

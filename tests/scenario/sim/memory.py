@@ -22,6 +22,7 @@ class Memory(State):
         self.locks: dict[str, object] = {}
         self.full = False
         self.pause: Callable[[str], None] = lambda name: None
+        self.flagged: Callable[[str], None] = lambda name: None
         self.sync_seconds = 0.0
 
     def read(self, name: str) -> str | None:
@@ -49,16 +50,11 @@ class Memory(State):
         return max(0.0, self.clock() - found[1]) if found else None
 
     def write(self, name: str, text: str, durable: bool = False) -> bool:
-        folder, _, base = name.rpartition("/")
-        inside = self.folders.setdefault(folder, {})
-        old = inside.get(base)
-        if old and old[0] == text:
+        if self.peek(name) == text:
             return False
-        if self.full:
-            raise OSError(28, "No space left on device", self.path(name))
+        self._room(name)
         self.pause(name)
-        inside[base] = (text, self.clock())
-        self.changed(name)
+        self._set(name, text)
         if durable and self.sync_seconds:
             self.pause_for(self.sync_seconds)
         return True
@@ -74,8 +70,21 @@ class Memory(State):
         return True
 
     def flag(self, name: str) -> None:
-        if not self.has(name):
-            self.write(name, "")
+        """In one step, as with O_EXCL."""
+        self.pause(name)
+        if self.peek(name) is None:
+            self._room(name)
+            self._set(name, "")
+        self.flagged(name)
+
+    def _room(self, name: str) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device", self.path(name))
+
+    def _set(self, name: str, text: str) -> None:
+        folder, _, base = name.rpartition("/")
+        self.folders.setdefault(folder, {})[base] = (text, self.clock())
+        self.changed(name)
 
     def locked(self, name: str) -> bool:
         return name in self.locks

@@ -54,8 +54,12 @@ RARE: list[Move] = [
     *[Move(f"{verb} {node} {net}", f"pass {node} {net}")
       for verb in ("duplicate", "reorder") for node in NODES for net in NETWORKS],
 ]
-# What breaks nothing by itself and makes other moments possible: a slow disk, a command that is kept waiting.
-SLOW: list[Move] = _both("slow disk {node} 0.5", "quick disk {node}")
+# What breaks nothing by itself and makes other moments possible: a slow disk, words and writes that are late.
+SLOW: list[Move] = [
+    *_both("slow disk {node} 0.5", "quick disk {node}"),
+    *_both("delay {node} production 0.4", "pass {node} production"),
+    *_both("delay {node} storage 0.05", "pass {node} storage"),
+]
 PROGRAMS = ("kc-failover",) * 4 + ("kc-promote",) * 4 + ("kc-fence-peer",) * 3 + ("kc-heartbeat",) * 2 + ("kc-outdate",)
 LOOKS = ("links", "wake/failover", *[f"{name}/web1" for name in (
     "drbd", "ahead", "even", "yields", "claim", "peer/drbd", "peer/ahead", "peer/yields", "peer/claim", "split-brain",

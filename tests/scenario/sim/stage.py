@@ -203,8 +203,9 @@ def load_vms(_: Config) -> tuple[list[Vm], list[str]]:
 
 def node_facts(place: Place) -> NodeFacts:
     """The real look, with one at what a command believes."""
-    machine = here()
+    machine, task = here(), getcurrent()
     began = machine.clock.now
+    machine.wakes.pop(getattr(task, "program", ""), None)
     facts = files.node_facts(place)
     machine.world.watch.tickets.believed(machine, facts, began)
     return facts

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from tests.scenario.sim.stage import SimCall
     from tests.scenario.sim.world import World
 
+AWAKE = 1.1  # seconds, two intervals: a kc-heartbeat that has stood still for longer will look before anything else
 GOOD = ("UpToDate", "Consistent")
+
+
+def _looks_again(machine: Machine, vm: str) -> bool:
+    """Is a command at work that writes the mark first, and takes it back where its second look says no (*13)?"""
+    fresh = (machine.var.age(f"ahead/{vm}") or 0.0) <= machine.var.sync_seconds + 0.001
+    return fresh or any(machine.run.locked(f"lock/{name}") for name in (vm, f"fence-{vm}"))
 
 
 class Tickets:
@@ -34,8 +41,7 @@ class Tickets:
             if world.wires.reaches_switch(node):
                 self.switch[node] = world.now
         if world.mirrored():
-            for vm in filter(self._both, world.mirrors):
-                world.violated(f"both nodes could go on with {vm} alone: one is ahead, the other even")
+            self.marks()
             return
         held = {node: self._held(node) for node in NODES}
         for vm, mirror in world.mirrors.items():
@@ -46,6 +52,11 @@ class Tickets:
             for node in holders:
                 if not mirror.history.contains(mirror.sides[node].content, mirror.history.acknowledged):
                     world.violated(f"{node} may go on with a copy of {vm} that is not the newest")
+
+    def marks(self) -> None:
+        """Also when a command has ended: it looks again no more."""
+        for vm in filter(self._both, self.world.mirrors) if self.world.mirrored() else ():
+            self.world.violated(f"both nodes could go on with {vm} alone: one is ahead, the other even")
 
     def believed(self, machine: Machine, facts: NodeFacts, began: float) -> None:
         """Who takes its peer for dead must have seen it so: at one moment, not with one eye now and one later (*1)."""
@@ -59,8 +70,9 @@ class Tickets:
     def _both(self, vm: str) -> bool:
         """Connected and the same, one is ahead and the other even: were they cut now, both might go on (*8)."""
         one, two = self.world.machines.values()
-        return any(here.on and there.on and here.var.peek(f"ahead/{vm}") is not None
-                   and there.run.peek(f"even/{vm}") is not None for here, there in ((one, two), (two, one)))
+        return any(here.on and there.on and here.var.peek(f"ahead/{vm}") is not None and not _looks_again(here, vm)
+                   and there.run.peek(f"even/{vm}") is not None and (there.run.age("alive") or 0.0) < AWAKE
+                   for here, there in ((one, two), (two, one)))
 
     def _held(self, node: str) -> list[str]:
         """The guests with which this node may go on alone now, if it is not off or standing still."""

@@ -10,10 +10,12 @@ from tests.scenario.sim import faults
 from tests.scenario.sim.moves import Draw, InForce
 from tests.scenario.sim.stage import PROGRAMS
 from tests.scenario.sim.watch import EVERY
+from tests.scenario.sim.windows import Window
 from tests.scenario.sim.world import World
 
 PATIENCE = 12.0  # seconds; where nothing changes any more, the next fault comes
 HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
+AFTERWARDS = 10.0  # seconds after the last fault in which a run is still watched
 SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
 
 
@@ -27,6 +29,9 @@ class Found:
     seed: int
     lag: float
     timeline: str = ""
+
+
+Watched = tuple[Found | None, list[tuple[float, str]], list[Window]]
 
 
 def bases(count: int) -> list[World]:
@@ -181,13 +186,20 @@ def problems(world: World) -> str:
 
 def attempt(world: World, steps: list[Draw], seed: int, lag: float, base: int) -> Found | None:
     """A whole run; the world is used up."""
+    return watched(world, steps, seed, lag, base, 0.0)[0]
+
+
+def watched(world: World, steps: list[Draw], seed: int, lag: float, base: int, after: float = AFTERWARDS) -> Watched:
+    """A whole run, and what its commands did until so many seconds after its last fault."""
     disturb(world, seed, lag)
     random_gap = random.Random(seed).random() < 0.3
+    began, world.record.on = world.now, after > 0
     force, played = play(world, steps)
+    pass_time(world, after)
+    world.record.on = False
     if not world.judge.found and random_gap:
         pass_time(world, SETTLED)
     if not world.judge.found:
         heal(world, force)
-    if not world.judge.found:
-        return None
-    return Found(world.judge.found[0], played, base, seed, lag, world.timeline())
+    found = Found(world.judge.found[0], played, base, seed, lag, world.timeline()) if world.judge.found else None
+    return found, played, world.record.windows(began, random.Random(seed))

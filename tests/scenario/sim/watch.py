@@ -22,7 +22,9 @@ ALONE = 12.0  # seconds in which it then runs what the peer ran
 STILL = 25.0  # seconds in which a guest writes again, wherever, when the newest copy is on a node that may use it
 HEARD = 3.0  # seconds after which nodes that hear each other know where a guest runs
 TOLD = 2.0  # seconds, and LATE, after which everybody knows that a node has no LAN
+WOKEN = 1.8  # seconds in which a command that was woken looks, unless it runs; one that failed is held back for one
 LATE = 3.5  # seconds that a decision to stop may lag behind what was true
+HELD = 4.0  # seconds more where a command was kept standing still
 
 
 class Watch:
@@ -72,12 +74,23 @@ class Watch:
                 if self._can_be_given(node, vm):
                     self.good[node, vm] = world.now
                 self._stopping(world.machines[node], vm)
+        for node in NODES:
+            self._wakes(world.machines[node])
 
     def _bound(self, since: dict[str, float], name: str, limit: float, where: str, what: str) -> None:
         if not where:
             since.pop(name, None)
+        elif self.world.now < self.world.held:
+            since[name] = self.world.now  # whoever is kept standing still is not late
         elif self.strict and self.world.now - since.setdefault(name, self.world.now) > limit:
             self.world.violated(f"{name} {what} {where}")
+
+    def _wakes(self, machine: Machine) -> None:
+        """What changes wakes the next command at once: a wake-up is not lost, whatever runs when it comes."""
+        for command in ("kc-failover", "kc-quorum"):
+            idle = self._well(machine.name) and machine.units.target and command not in machine.units.running
+            late = command if idle and command in machine.wakes else ""
+            self._bound(self.idle, f"{machine.name} {command}", WOKEN, late, "was woken and does not look:")
 
     def _well(self, node: str) -> bool:
         """Does everything that decides work there?"""
@@ -123,6 +136,7 @@ class Watch:
                 continue
             others = side.peer.word()
             rival = others and others.disk in GOOD and peer.var.peek(f"ahead/{vm}") is not None
+            rival = rival or others and others.waiting and others.disk not in GOOD  # frozen until its cable is back
             held = any(stopped(each, vm) or _ended(each, vm) for each in (machine, peer) if each.on)
             newest = mirror.history.contains(side.content, mirror.history.acknowledged)
             ahead = machine.var.peek(f"ahead/{vm}") is not None
@@ -205,7 +219,8 @@ class Watch:
         """kc-failover stops a guest."""
         world = self.world
         twice = all(vm in each.guests for each in world.machines.values() if each.on)
-        lately = self._can_be_given(machine.name, vm) or world.now - self.good.get((machine.name, vm), -99.0) <= LATE
+        late = LATE + (HELD if world.now - world.held <= LATE else 0.0)
+        lately = self._can_be_given(machine.name, vm) or world.now - self.good.get((machine.name, vm), -99.0) <= late
         if self.strict and not (lately or twice or world.judge.excused or stopped(machine, vm)):
             world.violated(f"{vm} is stopped on {machine.name}, though its peer cannot take it")
 

@@ -24,6 +24,7 @@ from tests.scenario.sim.disks import Pace as DiskPace
 from tests.scenario.sim.judge import Judge
 from tests.scenario.sim.machine import Machine
 from tests.scenario.sim.watch import Watch
+from tests.scenario.sim.windows import Record
 from tests.scenario.sim.wires import Wires
 
 HOMES = {"web1": "node1", "web2": "node2"}
@@ -72,7 +73,10 @@ class World:
         self.watch = Watch(self)
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
-        self.stalls: dict[tuple[str, str, str], float] = {}  # (node, program, file): how long the next look there takes
+        # (node, program, file): which look there, the how manyth from now on, takes how long
+        self.stalls: dict[tuple[str, str, str], tuple[int, float]] = {}
+        self.held = 0.0  # until when a command is kept standing still
+        self.record = Record()
         self.fences = fences or {}  # node: works or broken, which is its fence command, too
         self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
@@ -130,14 +134,25 @@ class World:
 
     def between(self, name: str) -> None:
         """Where another process may come between: where this look was waited for, else now and then."""
-        task = getcurrent() if self.stalls or self.interrupted else None
+        task = getcurrent() if self.stalls or self.interrupted or self.record.on else None
         if not isinstance(task, Task):
             return
-        seconds = self.stalls.pop((task.owner.name, task.program, name), 0.0)
+        key = task.owner.name, task.program, name
+        self.record.look(self.now, *key, task)
+        number, seconds = self.stalls.pop(key, (1, 0.0))
+        if number > 1:
+            self.stalls[key], seconds = (number - 1, seconds), 0.0
         if self.interrupted and self.rng.random() < self.interrupted:
             seconds += self.rng.choice((0.001, 0.05, 0.3, 1.2))
         if seconds:
+            self.held = max(self.held, self.now + seconds)
             self.clock.sleep(seconds)
+
+    def deed(self, machine: Machine) -> None:
+        """One of its commands changes something, right after its last look."""
+        task = getcurrent()
+        if isinstance(task, Task) and task.owner is machine:
+            self.record.deed(task)
 
     def _answers(self, node: str) -> bool:
         machine = self.machines[node]
@@ -162,6 +177,7 @@ class World:
         """State files that a reader of the story wants to see."""
         top = name.split("/")[0]
         self.changes += top not in SILENT
+        self.deed(machine)
         store = machine.var if name.startswith("/var/") else machine.run
         value = store.peek(name.removeprefix("/var/"))
         if top == "links":
@@ -169,6 +185,8 @@ class World:
         elif name.startswith(("/var/ahead", "/var/split-brain")):
             _, _, mark, vm = name.split("/")
             self.log(machine.name, f"{vm}: {'is' if value is not None else 'no longer'} {mark}")
+            if (mark, value) == ("ahead", None) and vm in self.mirrors:
+                self.judge.unmarked(self.mirrors[vm].sides[machine.name])
         elif top == "yields":
             self.log(machine.name, f"{name.split('/')[1]}: {'gives' if value is not None else 'takes back'} its word")
 
@@ -191,6 +209,8 @@ class World:
 
     def ended(self, machine: Machine, key: str, status: int | None) -> None:
         """A unit's command ended."""
+        if not self.judge.excused:
+            self.watch.tickets.marks()
         program, _, vm = key.partition(" ")
         done = program == "kc-outdate" and status == 0
         if done and self.clock.now - self.mirrors[vm].sides[machine.name].outdated > 5:

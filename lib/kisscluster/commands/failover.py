@@ -55,6 +55,7 @@ def keep_books(call: Call, place: Place, action: Action) -> None:
         word = kernel.read().get(action.vm)
         if word is not None and word.only_copy:  # it may have been given up since the heartbeat looked
             call.write(place.state, f"ahead/{action.vm}", "", durable=True)
+            level(call, place, action.vm)  # the disk may have become even while it was written
     elif action.verb == plans.LEVEL:
         level(call, place, action.vm)
     elif action.verb == plans.ENDED:

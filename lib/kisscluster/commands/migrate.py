@@ -249,6 +249,7 @@ def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
     enqueue(move.call.doer, "stop", [unit("promote", move.name)])
     end_process(move, 0)
+    move.look()
     if not move.node.me.leaving:  # else systemd ends the unit only after us
         begin_anew(move)
     drbd.secondary(move.call.doer, move.name)

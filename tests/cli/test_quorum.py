@@ -129,6 +129,19 @@ def test_fence_command_is_asked_for(node: FakeNode, waits: bool) -> None:
     assert any("kc-fence.service" in line for line in node.called()) is waits
 
 
+@pytest.mark.parametrize("file", [None, "node = node1\nmemory = lots\n"])
+def test_fence_command_is_asked_for_what_has_no_file(node: FakeNode, file: str | None) -> None:
+    """Its handler waits for the proof, too."""
+    node.configure(fence="true")
+    node.links(DEAD)
+    node.drbd("web1", "WFConnection Primary/Unknown UpToDate/DUnknown s")
+    node.drbd("web2", "WFConnection Primary/Unknown UpToDate/Outdated r")
+    node.facts({"local/running/web1": "", "local/running/web2": ""})
+    (node.etc / "vm/web1.conf").write_text(file) if file else (node.etc / "vm/web1.conf").unlink()
+    node.call("kc-failover")
+    assert any("kc-fence.service" in line for line in node.called())
+
+
 @pytest.mark.parametrize(("command", "proven"), [("true", True), ("false", False), ("kill $$", False),
                                                  ("exit 77", False)])
 def test_fence(node: FakeNode, command: str, proven: bool) -> None:

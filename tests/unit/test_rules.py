@@ -70,7 +70,7 @@ def test_belongs(word: str, what: VmFacts, yes: bool) -> None:
 @pytest.mark.parametrize(("what", "yes"), [
     (vm(f.ALONE, running=True), False),            # a planned reboot of the peer: it runs on here
     (vm(f.ALONE.removesuffix("r") + "s", running=True), True),
-    (vm(f.APART), True), (vm(None), True),
+    (vm(f.APART), True), (vm(None), True), (vm(f.APART, running=True), True),
     (vm(f.APART, stopped=True), False), (vm(f.APART, off=True), False), (vm(f.APART, failed=True), False),
 ])
 def test_who_waits_for_a_proof(what: VmFacts, yes: bool) -> None:

@@ -145,7 +145,8 @@ def once(call: Call) -> int:
             guests = [guest(place, vm, is_here) for vm, is_here in zip(vms, here, strict=True)]
             actions = in_turn(actions, guests, room(place))
         queue = jobs(actions)
-        if decision.fence and any(waits_for_proof(fact) for fact in facts):
+        # also what has no file, or none that can be read, is frozen until the proof
+        if decision.fence and (any(map(waits_for_proof, facts)) or any(word.frozen for word in kernel.read().values())):
             queue["start"].append("kc-fence.service")
         ended = [enqueue(call.doer, verb, units) for verb, units in queue.items()]
         summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"

@@ -12,7 +12,7 @@ from kisscluster.see import kernel
 from kisscluster.see.files import Place, is_proven, node_facts, peer_start
 
 PAUSE = 0.2
-RETURN = 600.0  # seconds
+RETURN = 300.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

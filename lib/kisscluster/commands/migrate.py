@@ -59,10 +59,10 @@ class Move:
         time.sleep(PAUSE)
         self.node, self.facts = fresh_facts_of(self.place, self.vm)
 
-    def broken(self) -> str:
+    def broken(self, arrived: bool = False) -> str:
         if self.facts.me.outgoing and self.call.run.has(f"local/stopping/{self.name}"):
             return "it is shut down here"  # or it would switch itself off there, and stay off
-        return "it was interrupted" if self.interrupted else broken(self.node, self.facts)
+        return "it was interrupted" if self.interrupted and not arrived else broken(self.node, self.facts, arrived)
 
     def say(self, folder: str, word: str) -> None:
         self.call.write(self.place.run, f"{folder}/{self.name}", word)
@@ -228,7 +228,7 @@ def take(move: Move) -> str:
             move.say("local/running", "")
             return ""
         if move.facts.peer.outgoing != GONE:
-            why = move.broken()
+            why = move.broken(state == "paused")
         else:  # it waits for the last step there, and for a disk that is frozen
             end = end or time.monotonic() + END
             late = "it was not handed over in time" if time.monotonic() > end else ""
@@ -249,8 +249,7 @@ def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
     enqueue(move.call.doer, "stop", [unit("promote", move.name)])
     end_process(move, 0)
-    move.look()
-    if not move.node.me.leaving:  # else systemd ends the unit only after us
+    if not move.call.run.has("local/leaving"):  # else systemd ends the unit only after us
         begin_anew(move)
     drbd.secondary(move.call.doer, move.name)
     word = kernel.read().get(move.name)

@@ -4,6 +4,7 @@ import argparse
 import os
 import select
 import signal
+from contextlib import suppress
 import time
 
 from kisscluster.act import qemu
@@ -55,7 +56,8 @@ class Process:
         return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def kill(self) -> None:
-        signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.fd, signal.SIGKILL)
 
     def close(self) -> None:
         if self.fd >= 0:

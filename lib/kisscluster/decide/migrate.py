@@ -53,15 +53,18 @@ def refusal(node: NodeFacts, vm: VmFacts) -> str:
     return ""
 
 
-def broken(node: NodeFacts, vm: VmFacts) -> str:
-    """Why a migration that has begun must not go on, on either side, or nothing."""
+def broken(node: NodeFacts, vm: VmFacts, arrived: bool = False) -> str:
+    """Why a migration that has begun must not go on, on either side, or nothing.
+
+    A guest that has `arrived` may have no memory but here: then only the disks, and the peer's word, end it.
+    """
     if node.stale or not node.alive:
         return node.stale or "the peer is silent"
     if not vm.me.level or vm.frozen:
         return "the disks are not connected any more"
-    if vm.stopped:
+    if vm.stopped and not arrived:
         return "a person stopped it"
-    if not (node.peer.fit if vm.me.outgoing else node.fit):
+    if not arrived and not (node.peer.fit if vm.me.outgoing else node.fit):
         return "where it goes it cannot be served"
     if not vm.me.outgoing and vm.peer.outgoing != GO_ON:
         return "the peer gave it up"

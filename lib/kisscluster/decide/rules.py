@@ -55,7 +55,7 @@ def only_by_failure(vm: VmFacts) -> bool:
 def waits_for_proof(vm: VmFacts) -> bool:
     """Is there something to gain by proving the peer off? After a planned leave everything runs here, and nothing is
     frozen: a machine that boots is not fenced."""
-    return vm.frozen or not (vm.me.running or vm.down)
+    return vm.frozen or not (vm.me.running and vm.primary or vm.down)
 
 
 def belongs_here(word: str, vm: VmFacts) -> bool:

@@ -127,7 +127,7 @@ def _networks(config: Config, vms: list[Vm], facts: Setup, here: dict[str, str])
             yield Wrong(me, f"no interface has the address {address}", "ip -brief address")
     if facts.mtu_lost:
         text = f"packets of {facts.mtu_lost} bytes, the storage interface's MTU, do not reach the peer"
-        yield Wrong(me, text, f"ip link set {here[storage]} mtu 1500")
+        yield Wrong(me, text, f"ping -Mdo -s{facts.mtu_lost - 28} {config.peer.storage}")
     for vm in vms:
         for bridge in sorted(set(vm.bridge) - facts.bridges):
             yield Wrong(vm.name, f"there is no bridge {bridge}", "ip -brief link show type bridge")

@@ -128,7 +128,7 @@ def test_it_only_looks(patient: Patient) -> None:
     ("systemctl", "show", CASE.replace("echo 30s", "echo 0"), "does not use the watchdog", "RuntimeWatchdogSec=30"),
     ("sysctl", "--values", "echo 0", "kernel.panic is 0", "sysctl kernel.panic=10"),
     ("timedatectl", "show", "echo no", "clock is not synchronised", "timedatectl set-ntp true"),
-    ("ping", "-q", "exit 1", "packets of 9000 bytes", "ip link set enp3s0 mtu 1500"),
+    ("ping", "-q", "exit 1", "packets of 9000 bytes", "ping -Mdo -s8972 10.0.0.2"),
     ("drbdadm", "-d", "echo drbdsetup-84 disk-options 10 --set-defaults", "web1: the kernel's DRBD options",
      "drbdadm adjust web1"),
     ("drbdadm", "dump", "echo bad word >&2; exit 10", "drbdadm refuses its files: bad word", "drbdadm dump"),

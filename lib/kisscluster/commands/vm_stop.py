@@ -4,8 +4,8 @@ import argparse
 import os
 import select
 import signal
-from contextlib import suppress
 import time
+from contextlib import suppress
 
 from kisscluster.act import qemu
 from kisscluster.act.qmp import Qmp

@@ -96,13 +96,18 @@ def test_a_guest_that_cannot_move_ends_it_with_all_as_it_was(site: Site) -> None
 
 
 def test_with_fence_commands_nobody_is_fenced(site: Site) -> None:
-    """A node that boots is silent for minutes; the other one would switch it off."""
+    """A node that boots is silent for minutes: nothing waits for a proof, so the other one does not switch it off."""
     pair, before = site.pair, boots(site)
     fenced = setup.kisscluster_conf(dict.fromkeys(NODES, "touch /root/fenced; false"), **setup.SETTINGS)
     for node in NODES:
         pair.write(node, setup.CONFIG, fenced)
     site.is_well(WELL)
-    upgrade(site, "--limit", "node2")
+    assert isinstance(pair, ContainerPair)
+    pair.nodes["node2"].firmware = 10.0
+    try:
+        upgrade(site, "--limit", "node2")
+    finally:
+        pair.nodes["node2"].firmware = 0.0
     assert boots(site) == [before[0], before[1] + 1]
     silent = "journalctl -b -t kc-quorum -o cat | grep -q 'the peer seems dead'"
     pair.run("node1", f"{silent} && ! test -e /root/fenced")

@@ -40,6 +40,7 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
         self.leader = self.boots = 0
         self.reboots_at = 0.0
+        self.firmware = 0.0  # seconds that pass between a reset and the boot
         self.lock = threading.RLock()
         # run-PID-NUMBER gives kclab-PID-NUMBER-NODE
         self.groups = [top / f"kclab-{base.parent.name[4:]}-{name}" for top in container_root.cgroup_roots()]
@@ -155,8 +156,10 @@ class Node:
                 self.sysrq.write_text("")
             if gone or wish[:1] in ("b", "c", "o"):
                 self.kill()
-            if gone or wish[:1] == "b":
+            if (gone or wish[:1] == "b") and not self.firmware:
                 self.boot()
+            elif gone or wish[:1] == "b":
+                self.reboots_at = time.monotonic() + self.firmware
             elif wish[:1] == "c":
                 self.reboots_at = time.monotonic() + PANIC_SECONDS
         finally:

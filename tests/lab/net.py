@@ -137,16 +137,13 @@ class Net:
 
     def silence(self, node: str, network: Network, on: bool, direction: Direction = "both") -> None:
         """Drop what a node sends (out), what is sent to it (in), or both; or stop doing so."""
-        verb, port = "add" if on else "delete", self.port(node, network)
         for name, wanted in (("deaf", "in"), ("dumb", "out")):
             if direction in ("both", wanted):
-                element = f'{verb} element bridge lab {name} {{ "{port}", "{self._tap(port)}" }}'
-                subprocess.run(self.enter("nft", element), check=on, capture_output=True)
+                self._member(name, on, self.port(node, network))
 
     def narrow(self, node: str, network: Network, on: bool) -> None:
         """Let a moving guest's memory through to a node so slowly that a move lasts; nothing else is slower."""
-        element = f'{"add" if on else "delete"} element bridge lab narrow {{ "{self.port(node, network)}" }}'
-        subprocess.run(self.enter("nft", element), check=on, capture_output=True)
+        self._member("narrow", on, self.port(node, network))
 
     def numb(self, node: str, on: bool) -> None:
         """All ports of a node neither take nor give anything, and keep their carrier: it stands still."""
@@ -201,9 +198,12 @@ class Net:
 
     def part(self, network: Network, on: bool) -> None:
         """The nodes do not reach each other there, but both still reach the switch; or they do again."""
-        ports = [self.port(node, network) for node in NODES]
-        names = ", ".join(f'"{name}"' for port in ports for name in (port, self._tap(port)))
-        element = f"{'add' if on else 'delete'} element bridge lab parted {{ {names} }}"
+        self._member("parted", on, *(self.port(node, network) for node in NODES))
+
+    def _member(self, name: str, on: bool, *ports: str) -> None:
+        """Put ports, with what stands for them while their cable is bad, into a set of RULES, or take them out."""
+        names = ", ".join(f'"{each}"' for port in ports for each in (port, self._tap(port)))
+        element = f"{'add' if on else 'delete'} element bridge lab {name} {{ {names} }}"
         subprocess.run(self.enter("nft", element), check=on, capture_output=True)
 
     def switch(self, up: bool) -> None:

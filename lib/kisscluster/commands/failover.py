@@ -146,7 +146,7 @@ def once(call: Call) -> int:
             actions = in_turn(actions, guests, room(place))
         queue = jobs(actions)
         # also what has no file, or none that can be read, is frozen until the proof
-        if decision.fence and (any(map(waits_for_proof, facts)) or any(word.frozen for word in kernel.read().values())):
+        if decision.fence and (any(map(waits_for_proof, facts)) or kernel.any_frozen()):
             queue["start"].append("kc-fence.service")
         ended = [enqueue(call.doer, verb, units) for verb, units in queue.items()]
         summary = ",".join(f"{action.verb}:{action.vm}" for action in actions) or "none"

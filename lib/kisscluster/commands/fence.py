@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def patience(place: Place, facts: NodeFacts) -> float:
     """Seconds: the second node of the file waits, so that not both fence each other; and a node that left on purpose is
     about to boot, as long as no guest here is frozen by its end."""
-    if facts.peer.leaving and not any(word.frozen for word in kernel.read().values()):
+    if facts.peer.leaving and not kernel.any_frozen():
         return RETURN
     return 2 * place.config.deadtime if place.config.second else 0
 

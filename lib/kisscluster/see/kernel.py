@@ -62,6 +62,11 @@ def read() -> dict[str, Drbd]:
     }
 
 
+def any_frozen() -> bool:
+    """Does a guest's write wait, whether or not its VM has a file that can be read?"""
+    return any(word.frozen for word in read().values())
+
+
 def volumes(name: str) -> list[str]:
     """The device names of a VM's disks, in order; [] where its resource is not up."""
     try:

@@ -144,7 +144,7 @@ class View:
     def _runs(self, words: tuple[str, ...], _cheap: bool) -> bool:
         vm, where = words
         count = {"both": 2, "one": 1, "none": 0}.get(where)
-        return self.running(vm) == {where} if count is None else len(self.running(vm)) == count
+        return where in self.running(vm) if count is None else len(self.running(vm)) == count
 
     def _frozen(self, words: tuple[str, ...], _cheap: bool) -> bool:
         return self._disk_of(words)[-1:] == ("s",)

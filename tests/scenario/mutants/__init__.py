@@ -128,6 +128,9 @@ MUTANTS = [
     Mutant("33-a-wake-up-is-lost", "the flag is taken away after the facts are read", (
         ("commands/failover.py", '        call.remove(call.run, "wake/failover")\n', ""),
         ("commands/failover.py", "        ended = [enqueue", '        call.remove(call.run, "wake/failover")\n        ended = [enqueue'))),
+    Mutant("35-shut-down-instead-of-moved", "a guest that must go is shut down, though it could go live", ((
+        "decide/migrate.py", '        return "" if refusal(node, vm) else LIVE\n',
+        '        return "" if refusal(node, vm) else RESTART if must else LIVE\n'),)),
     Mutant("34-home-before-the-resync-ended", "a guest goes where its copy is still being resynced", (
         ("decide/rules.py", WHERE, "    return vm.at_home\n"),
         ("decide/rules.py", GIVE_UP, "    return vm.me.drbd is not None and vm.me.drbd.connected and node.alive and node.peer.fit\n"))),

@@ -14,6 +14,7 @@ from tests.scenario.sim.stage import PROGRAMS
 from tests.scenario.sim.wires import Port
 from tests.scenario.sim.world import World
 
+PLANNED = ("type", "reboot")  # nothing fails
 PANIC_REBOOTS = 5.0  # seconds: kernel.panic=5
 
 
@@ -21,6 +22,8 @@ def do(world: World, step: Step) -> None:
     """One fault or repair; a typed command is waited for."""
     node = step.words[0] if step.words and step.words[0] in world.machines else ""
     world.log(node or "pair", f"== {step}")
+    if step.verb not in PLANNED:
+        world.calm.disturbed()
     FAULTS[step.verb](world, *step.words)
     world.rechecked()
 
@@ -231,6 +234,7 @@ def typed(world: World, machine: Machine, argv: tuple[str, ...], patience: float
 
 def _by_hand(world: World, machine: Machine, argv: tuple[str, ...]) -> int:
     """What people type besides our own commands, as kc-status tells them."""
+    world.calm.disturbed()
     if argv[0] in ("rm", "touch"):
         for path in argv[1:]:
             if not path.startswith("-"):

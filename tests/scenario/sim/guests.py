@@ -166,6 +166,8 @@ class Guest:
 
     def _gone(self, status: int) -> None:
         del self.machine.guests[self.name]
+        if self.memory is not None:
+            self.machine.world.calm.lost(self.machine, self.name)
         if self.sending == "active":
             self._fail("failed")
         if self.side.state:

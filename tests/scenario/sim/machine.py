@@ -11,6 +11,7 @@ from greenlet import getcurrent
 
 from kisscluster.base.config import Config, Vm
 from kisscluster.base.run import Ended
+from kisscluster.decide.migrate import GO_ON
 from kisscluster.decide.words import Drbd
 from tests.lab.standin.model import Refused
 from tests.scenario.language import NETWORKS, NODES
@@ -136,6 +137,9 @@ class Machine:
             self.links.append((self.clock.now, self.run.peek(name) or ""))
         if name.startswith("wake/"):
             self.units.flagged(name[5:])
+        folder, _, vm = name.rpartition("/")
+        if folder == "local/outgoing" and self.run.peek(name) == GO_ON:
+            self.world.calm.asked(self, vm)
 
     def _woken(self, name: str) -> None:
         self.wakes.setdefault(f"kc-{name.removeprefix('wake/')}", self.clock.now)

@@ -48,7 +48,9 @@ MOVES: list[Move] = [
     Move("type node1 kc-maintenance on", "type node1 kc-maintenance off"),
     Move("type node2 kc-vm-stop web1", "type node2 kc-vm-start web1"),
     *_both("reboot {node}"),
+    *_both("type {node} kc-migrate web1"),
 ]
+PLANNED = [move for move in MOVES if move.fault.startswith(("type", "reboot"))]  # nothing fails
 RARE: list[Move] = [
     *_both("clock {node} +3600", "clock {node} -3600"),
     *[Move(f"{verb} {node} {net}", f"pass {node} {net}")
@@ -199,8 +201,9 @@ def draw(rng: random.Random, most: int) -> list[tuple[float, str]]:
     if rng.random() < 0.6:
         return vary(rng, rng.choice(corpus()))
     force, out = InForce(), []
+    planned = rng.random() < 0.15
     for _ in range(rng.randint(1, most)):
-        pool = MOVES if rng.random() < 0.95 else RARE
+        pool = PLANNED if planned else MOVES if rng.random() < 0.95 else RARE
         repairs = [move.repair for move in force.moves]
         line = rng.choice(repairs) if repairs and rng.random() < 0.35 else rng.choice(force.possible(pool))
         gap = rng.choice(GAPS) + rng.random() * rng.choice((0.0, 0.1, 0.5, 2.0))

@@ -75,6 +75,7 @@ class Play:
         end = self.world.now + seconds
         while True:
             self.world.run(min(GRID, max(0.0, end - self.world.now)))
+            self.world.calm.look()
             for step in self.watched:
                 if step.condition and self.holds(step.condition) == (step.verb == "never"):
                     raise Failed(self._story(step, f"broken at {self.world.now:.2f}"))

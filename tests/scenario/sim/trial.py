@@ -54,7 +54,7 @@ def disturb(world: World, seed: int, lag: float) -> None:
     rng = world.rng
     rng.seed(seed)
     pace = world.pace
-    world.watch.strict = lag == 0
+    world.watch.strict = world.calm.strict = lag == 0
     if lag > 0:
         pace.spread = 1 + rng.choice((0.0, 3.0, 15.0)) * lag
         pace.sync = rng.choice((0.0, 0.01, 0.5, 2.0)) * lag

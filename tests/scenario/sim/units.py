@@ -11,6 +11,7 @@ from kisscluster.base.run import Ended
 from tests.lab.standin.model import Role
 from tests.scenario.sim.clock import Task, Timer
 from tests.scenario.sim.guests import Guest
+from tests.scenario.sim.watch import stopped
 
 if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
@@ -50,6 +51,7 @@ class Units:
         self.heartbeat: Task | None = None
         self.target: bool = False
         self.target_stopping: bool = False
+        self.leaves_at = 0.0
         self.leaving: bool = False  # kc-leave.service: whatever is stopped after it waits
         self.running: dict[str, Task] = {}
         self.timers: dict[str, Timer] = {}
@@ -176,8 +178,11 @@ class Units:
     def _job(self, verb: str, vm: str, done: Callable[[bool], object]) -> None:
         unit = self.vm[vm]
         unit.waiting.append(done)
-        if verb == "stop" and unit.state == "active" and self.machine.clock_task().program == "kc-failover":
+        program = self.machine.clock_task().program
+        if verb == "stop" and unit.state == "active" and program == "kc-failover":
             self.machine.world.watch.stopped_by_us(self.machine, vm)
+        elif verb == "stop" and program == "kc-vm-stop":
+            self.machine.world.calm.ended.add(vm)
         if verb == "stop" and self.leaving:
             return
         if verb == "start" and self.target_stopping:
@@ -259,6 +264,7 @@ class Units:
         unit.state = "active"
         if not waits:
             machine.world.watch.started(machine, vm)
+            machine.world.calm.booted(machine, vm)
         Guest(machine, vm, side, waits)
         machine.log(f"{vm}: its QEMU runs")
         self._done(unit, True)
@@ -355,12 +361,16 @@ class Units:
         with suppress(OSError):
             machine.run.write("local/leaving", "")
         self.target_stopping = self.leaving = True
+        self.leaves_at = machine.world.now
         leave = ("kc-failover", "--leave", "--timeout", str(LEAVE))
         machine.program(("kc-quorum",), lambda _: machine.program(leave, lambda _: self._stop_all(done)))
 
     def _stop_all(self, done: Callable[[], object]) -> None:
         self.leaving = False
         for vm in self.vm:
+            guest = self.machine.guests.get(vm)
+            if guest and guest.status == "running" and not stopped(self.machine, vm):
+                self.machine.world.calm.stops(self.machine, vm, self.leaves_at)
             self._stop(vm)
         self._wait_for_end(done)
 

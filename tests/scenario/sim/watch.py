@@ -47,6 +47,7 @@ class Watch:
     def look(self) -> None:
         """Once in EVERY seconds."""
         world = self.world
+        world.calm.look()
         if not self._hear_each_other():
             self.heard = world.now
         self.blind = self.blind + EVERY if world.nobody_can_tell() else 0.0
@@ -221,6 +222,10 @@ class Watch:
         twice = all(vm in each.guests for each in world.machines.values() if each.on)
         late = LATE + (HELD if world.now - world.held <= LATE else 0.0)
         lately = self._can_be_given(machine.name, vm) or world.now - self.good.get((machine.name, vm), -99.0) <= late
+        if stopped(machine, vm):
+            world.calm.ended.add(vm)
+        elif not twice:
+            world.calm.stops(machine, vm)
         if self.strict and not (lately or twice or world.judge.excused or stopped(machine, vm)):
             world.violated(f"{vm} is stopped on {machine.name}, though its peer cannot take it")
 

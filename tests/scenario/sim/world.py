@@ -18,6 +18,7 @@ from kisscluster.see import daemon
 from tests.lab.pair import PRODUCTION, STORAGE, SWITCH
 from tests.scenario.language import NETWORKS, NODES
 from tests.scenario.sim import stage
+from tests.scenario.sim.calm import Calm
 from tests.scenario.sim.clock import Clock, Task
 from tests.scenario.sim.disks import Mirror, Side
 from tests.scenario.sim.disks import Pace as DiskPace
@@ -71,6 +72,7 @@ class World:
         self.changes = 0  # of state files, decisions, disks and guests, on both nodes
         self.judge = Judge(self)
         self.watch = Watch(self)
+        self.calm = Calm(self)
         self.obedient = False  # do guests obey the power button?
         self.interrupted: float = 0.0  # how often another process comes between two looks at files
         # (node, program, file): which look there, the how manyth from now on, takes how long
@@ -125,6 +127,7 @@ class World:
         self.lines.clear()
         self.started = self.clock.now
         self.judge.begin()
+        self.calm.begin()
 
     def ready(self) -> bool:
         """Healthy, at home, and steady, both copies known to be even."""

@@ -9,7 +9,6 @@ import queue
 import signal
 import subprocess
 import threading
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -43,19 +42,13 @@ def enter() -> None:
         _mount("-t", "tmpfs", "lab", directory)
     _entered.append(os.getpid())
     atexit.register(undo_all)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    # a shell starts its background jobs with this one ignored; a laboratory must end by it all the same
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # as ^C, which a shell has its background jobs ignore: to pytest SystemExit is one failed test, and on to the next
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
-
-
-def _leave(number: int, _frame: types.FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def on_exit(undo: Callable[[], None]) -> None:

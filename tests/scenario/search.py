@@ -12,30 +12,34 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import cast
 
 from tests.scenario.sim import moves
 from tests.scenario.sim.forks import apart
-from tests.scenario.sim.trial import Found, attempt, bases, watched
-from tests.scenario.sim.windows import MARKS, strike
+from tests.scenario.sim.trial import Found, attempt, bases, struck, watched
+from tests.scenario.sim.windows import Kind, choose, strike
 
 BASES = 6
-WATCHED = 0.4  # of the random runs
-AGAIN, OFTEN = 2, 8  # how often one is played again; where it wrote or removed marks
+WATCHED = 0.5  # of the random runs
 Steps = list[tuple[float, str]]
 
 
 class Searcher:
     """The healthy pairs of one process; of what the scenario files do, its share."""
 
-    def __init__(self, share: slice) -> None:
+    def __init__(self, share: slice, rng: random.Random) -> None:
         self.worlds = bases(BASES)
         self.known = moves.corpus()[share]
-        self.planned: list[tuple[list[moves.Draw], int, float, int]] = []
+        rng.shuffle(self.known)
+        self.rng = rng
+        self.tried = Counter[Kind]()
+        self.runs = 0
 
     def attempt(self, steps: list[moves.Draw], seed: int, lag: float, base: int) -> Found | None:
+        self.runs += 1
         found: Found | None = apart(lambda: attempt(self.worlds[base], steps, seed, lag, base))
         return found
 
@@ -43,27 +47,26 @@ class Searcher:
         """At these moments, whatever changes then."""
         return self.attempt(timed(steps), seed, lag, base)
 
-    def watched(self, steps: list[moves.Draw], seed: int, lag: float, base: int, rng: random.Random) -> Found | None:
-        """One run, and what to try next by what its commands did."""
+    def watched(self, steps: list[moves.Draw], seed: int, lag: float, base: int) -> Found | None:
+        """One run; then what becomes of it where one of its commands is kept waiting, at moments not yet tried."""
         found, played, windows = apart(lambda: watched(self.worlds[base], steps, seed, lag, base))
-        if windows and not found:
-            often = OFTEN if any(window.deed.startswith(MARKS) for window in windows) else AGAIN
-            self.planned = [(strike(rng, played, windows), seed, lag, base) for _ in range(often)]
+        self.runs += 1
+        if found or not windows:
+            return cast("Found | None", found)
+        strikes = [strike(self.rng, played, window) for window in choose(self.rng, windows, self.tried)]
+        left, found = apart(lambda: struck(self.worlds[base], played, strikes, seed, lag, base))
+        self.runs += left
         return cast("Found | None", found)
 
-    def next(self, rng: random.Random) -> Found | None:
-        """One run: first what each file does, without its conditions, then random ones.
-
-        Some are played again and again, with a command that stands still before a deed of its.
-        """
-        if self.planned:
-            return self.attempt(*self.planned.pop())
+    def next(self) -> Found | None:
+        """Some runs: first what each file does, without its conditions, then random ones."""
+        rng = self.rng
         seed, base = rng.getrandbits(32), rng.randrange(BASES)
         if self.known:
-            return self.watched(timed(self.known.pop(0)), seed, 0.0, base, rng)
+            return self.watched(timed(self.known.pop(0)), seed, 0.0, base)
         steps = moves.aimed(rng, rng.choice((2, 3, 3, 4, 6)))
         if rng.random() < WATCHED:
-            return self.watched(steps, seed, rng.choice((0.0, 0.0, 0.3, 1.0)), base, rng)
+            return self.watched(steps, seed, rng.choice((0.0, 0.0, 0.3, 1.0)), base)
         return self.attempt(steps, seed, rng.choice((0.0, 0.3, 1.0)), base)
 
     def shrink(self, found: Found) -> Found:
@@ -138,22 +141,21 @@ def spent() -> float:
 
 
 def _worker(share: slice, seed: int, seconds: float, write: int) -> int:
-    """First this share of the scenario files, the shortest first; then at random."""
+    """First this share of the scenario files, then at random."""
     child = os.fork()
     if child:
         return child
     try:
-        searcher, rng, runs = Searcher(share), random.Random(seed), 0
+        searcher = Searcher(share, random.Random(seed))
         start, told = spent(), 0
         while spent() - start < seconds:
-            found = searcher.next(rng)
-            runs += 1
-            if found or runs - told == 20:
-                os.write(write, f"runs {runs - told}\n".encode())
-                told = runs
+            found = searcher.next()
+            if found or searcher.runs - told >= 20:
+                os.write(write, f"runs {searcher.runs - told}\n".encode())
+                told = searcher.runs
             if found:
                 os.write(write, f"found {json.dumps(asdict(searcher.shrink(found)))}\n".encode())
-        os.write(write, f"runs {runs - told}\n".encode())
+        os.write(write, f"runs {searcher.runs - told}\n".encode())
         os._exit(0)
     except BaseException:
         import traceback

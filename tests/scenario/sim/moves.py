@@ -198,10 +198,10 @@ def hampered(rng: random.Random, steps: list[Draw]) -> list[Draw]:
 
 def draw(rng: random.Random, most: int) -> list[tuple[float, str]]:
     """A random sequence of faults and repairs, with the seconds before each."""
-    if rng.random() < 0.6:
+    planned = rng.random() < 0.15
+    if not planned and rng.random() < 0.6:
         return vary(rng, rng.choice(corpus()))
     force, out = InForce(), []
-    planned = rng.random() < 0.15
     for _ in range(rng.randint(1, most)):
         pool = PLANNED if planned else MOVES if rng.random() < 0.95 else RARE
         repairs = [move.repair for move in force.moves]

@@ -25,6 +25,11 @@ def _looks_again(machine: Machine, vm: str) -> bool:
     return fresh or any(machine.run.locked(f"lock/{name}") for name in (vm, f"fence-{vm}"))
 
 
+def _talks(machine: Machine) -> bool:
+    heart = machine.units.heartbeat if machine.on else None
+    return heart is not None and not (heart.paused or machine.life.hung)
+
+
 class Tickets:
     """Never two for one guest, none for a stale copy; nobody takes its peer for dead because it is cut off itself."""
 
@@ -32,6 +37,7 @@ class Tickets:
         self.world = world
         self.apart = 0.0  # when the nodes last could talk
         self.switch = dict.fromkeys(NODES, 0.0)  # node: when it last reached the switch
+        self.talks: dict[str, float] = {}  # node: since when its kc-heartbeat has been at work
 
     def look(self) -> None:
         world = self.world
@@ -40,6 +46,10 @@ class Tickets:
         for node in NODES:
             if world.wires.reaches_switch(node):
                 self.switch[node] = world.now
+            if _talks(world.machines[node]):
+                self.talks.setdefault(node, world.now)
+            else:
+                self.talks.pop(node, None)
         if world.mirrored():
             self.marks()
             return
@@ -92,7 +102,7 @@ class Tickets:
                 and may_go_alone(facts, vm_facts(place, vm, self.world.home(vm)))]
 
     def _cut_off(self, node: str) -> bool:
-        """Not by the peer's silence, which began no earlier; the peer is well, as far as anybody could know."""
-        peer = self.world.machines[self.world.machines[node].peer]
-        talks = peer.on and not peer.life.hung and peer.units.heartbeat and not peer.units.heartbeat.paused
-        return bool(talks) and self.switch[node] <= self.apart < self.world.now
+        """Not by the peer's silence, which began no earlier; the peer is well, and could be heard for long enough."""
+        peer, world = self.world.machines[node].peer, self.world
+        late = world.now < world.held or world.now - self.talks.get(peer, world.now) <= AWAKE
+        return not late and self.switch[node] <= self.apart < world.now

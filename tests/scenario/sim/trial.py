@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 
 from tests.scenario.language import NODES, parse_step
 from tests.scenario.sim import faults
+from tests.scenario.sim.forks import apart
 from tests.scenario.sim.moves import Draw, InForce
 from tests.scenario.sim.stage import PROGRAMS
 from tests.scenario.sim.watch import EVERY
-from tests.scenario.sim.windows import Window
+from tests.scenario.sim.windows import Strike, Window
 from tests.scenario.sim.world import World
 
 PATIENCE = 12.0  # seconds; where nothing changes any more, the next fault comes
 HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
+SOON = 8.0  # seconds after the last repair in which most of what breaks has broken
 AFTERWARDS = 10.0  # seconds after the last fault in which a run is still watched
 SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
 
@@ -70,23 +73,41 @@ def disturb(world: World, seed: int, lag: float) -> None:
     pass_time(world, 0.2 + rng.random() * 5)
 
 
-def play(world: World, steps: list[Draw]) -> tuple[InForce, list[tuple[float, str]]]:
-    """The faults; stops at the first violation. Also what was played, with the seconds that passed before each."""
-    force, played, before = InForce(), [], world.now
-    for gap, changes, after, line in steps:
-        pass_time(world, gap)
-        for _ in range(changes):
-            until_change(world)
-        pass_time(world, after)
-        if world.judge.found:
-            break
-        if hopeless(world, line):
-            continue
-        played.append((world.now - before, line))
-        before = world.now
-        one(world, line)
-        force.after(line)
-    return force, played
+class Run:
+    """The faults of one run, as far as it has been played."""
+
+    def __init__(self, world: World, seed: int, lag: float, base: int) -> None:
+        disturb(world, seed, lag)
+        self.world, self.force, self.seed, self.lag, self.base = world, InForce(), seed, lag, base
+        self.began = self.before = world.now
+        self.played: list[tuple[float, str]] = []  # with the seconds that passed before each
+
+    def play(self, steps: list[Draw]) -> None:
+        """Stops at the first violation."""
+        world = self.world
+        for gap, changes, after, line in steps:
+            pass_time(world, self.before + gap - world.now if not changes else gap)
+            for _ in range(changes):
+                until_change(world)
+            pass_time(world, after)
+            if world.judge.found:
+                break
+            if hopeless(world, line):
+                continue
+            self.played.append((world.now - self.before, line))
+            self.before = world.now
+            one(world, line)
+            self.force.after(line)
+
+    def end(self, soon: bool = False) -> Found | None:
+        """Everything is repaired, and must heal."""
+        world = self.world
+        if not world.judge.found and random.Random(self.seed).random() < 0.3:
+            pass_time(world, SETTLED)
+        if not world.judge.found:
+            heal(world, self.force, soon)
+        found = world.judge.found
+        return Found(found[0], self.played, self.base, self.seed, self.lag, world.timeline()) if found else None
 
 
 def until_change(world: World) -> None:
@@ -134,14 +155,17 @@ def pass_time(world: World, seconds: float) -> None:
     world.run(0)
 
 
-def heal(world: World, force: InForce) -> None:
-    """Everything is repaired; the pair must become healthy by itself."""
+def heal(world: World, force: InForce, soon: bool = False) -> None:
+    """Everything is repaired; the pair must become healthy by itself, or (`soon`) nothing must break at once."""
     pass_time(world, 2.0)
     for line in force.repairs():
         if not line.startswith("type"):
             # nobody opens a machine whose peer is booting
             pass_time(world, 12.0 if line.startswith("replace") else 0.3)
             one(world, line)
+    if soon:
+        pass_time(world, SOON)
+        return
     if force.typed or force.stopped or not world.all_run():
         _take_back(world, force)
     end = world.now + HEAL
@@ -186,20 +210,39 @@ def problems(world: World) -> str:
 
 def attempt(world: World, steps: list[Draw], seed: int, lag: float, base: int) -> Found | None:
     """A whole run; the world is used up."""
-    return watched(world, steps, seed, lag, base, 0.0)[0]
+    run = Run(world, seed, lag, base)
+    run.play(steps)
+    pass_time(world, 0.0)
+    return run.end()
 
 
-def watched(world: World, steps: list[Draw], seed: int, lag: float, base: int, after: float = AFTERWARDS) -> Watched:
+def watched(world: World, steps: list[Draw], seed: int, lag: float, base: int) -> Watched:
     """A whole run, and what its commands did until so many seconds after its last fault."""
-    disturb(world, seed, lag)
-    random_gap = random.Random(seed).random() < 0.3
-    began, world.record.on = world.now, after > 0
-    force, played = play(world, steps)
-    pass_time(world, after)
+    run = Run(world, seed, lag, base)
+    world.record.on = True
+    run.play(steps)
+    pass_time(world, AFTERWARDS)
     world.record.on = False
-    if not world.judge.found and random_gap:
-        pass_time(world, SETTLED)
-    if not world.judge.found:
-        heal(world, force)
-    found = Found(world.judge.found[0], played, base, seed, lag, world.timeline()) if world.judge.found else None
-    return found, played, world.record.windows(began, random.Random(seed))
+    return run.end(), run.played, world.record.windows(run.began, random.Random(seed))
+
+
+def struck(world: World, played: list[tuple[float, str]], strikes: list[Strike], seed: int, lag: float, base: int
+           ) -> tuple[int, Found | None]:
+    """The same run once more, left for another one at each of these moments; how many, and the first that broke."""
+    run, rest = Run(world, seed, lag, base), list(played)
+    for number, strike in enumerate(sorted(strikes, key=lambda strike: strike.time), 1):
+        until = run.began + strike.time
+        while rest and run.before + rest[0][0] <= until:
+            gap, line = rest.pop(0)
+            run.play([Draw(gap, 0, 0.0, line)])
+        pass_time(world, until - world.now)
+        found: Found | None = apart(partial(_left, run, strike))
+        if found:
+            return number, found
+    return len(strikes), None
+
+
+def _left(run: Run, strike: Strike) -> Found | None:
+    first, *others = strike.steps
+    run.play([first._replace(gap=run.world.now - run.before), *others])
+    return run.end(not strike.whole)

@@ -29,6 +29,7 @@ from tests.scenario.sim.windows import Record
 from tests.scenario.sim.wires import Wires
 
 HOMES = {"web1": "node1", "web2": "node2"}
+SEEN = ("even", "yields", "claim", "peer/even", "peer/yields", "peer/claim", "peer/ahead", "local/running")
 SILENT = ("alive", "wake", "plan")  # files whose change tells nothing new
 SETTINGS = {"interval": 0.5, "deadtime": 3.0, "settle": 30.0, "failback_after": 600.0}
 
@@ -78,7 +79,7 @@ class World:
         # (node, program, file): which look there, the how manyth from now on, takes how long
         self.stalls: dict[tuple[str, str, str], tuple[int, float]] = {}
         self.held = 0.0  # until when a command is kept standing still
-        self.record = Record()
+        self.record = Record(self.seen)
         self.fences = fences or {}  # node: works or broken, which is its fence command, too
         self.wires = Wires(self.clock, self.rng, self._answers)
         self.mirrors = {name: Mirror(name, self.clock, self.rng, self.pace.disks,
@@ -150,6 +151,14 @@ class World:
         if seconds:
             self.held = max(self.held, self.now + seconds)
             self.clock.sleep(seconds)
+
+    def seen(self, node: str) -> str:
+        """What a command there can see: who speaks, and of the first guest both nodes' disks and marks."""
+        machine, vm = self.machines[node], next(iter(self.mirrors))
+        words = [machine.run.peek(name) or "" for name in ("links", f"drbd/{vm}", f"peer/drbd/{vm}")]
+        marks = [name for name in SEEN if machine.run.peek(f"{name}/{vm}") is not None]
+        ahead = "ahead" if machine.var.peek(f"ahead/{vm}") is not None else ""
+        return " ".join([words[0].partition(" unbroken")[0], *words[1:], *marks, ahead])
 
     def deed(self, machine: Machine) -> None:
         """One of its commands changes something, right after its last look."""

@@ -107,6 +107,7 @@ MUTANTS = [
         "decide/quorum.py", "    if not facts.fit and not facts.peer.told:\n", "    if False:\n"),)),
     Mutant("24-marks-by-an-old-look", "marks and outdating believe the heartbeat's last look", (
         ("commands/failover.py", "        if word is not None and word.only_copy:  # it", "        if True:  # it"),
+        ("commands/failover.py", "            level(call, place, action.vm)  # the disk", "            # the disk"),
         ("commands/failover.py", '        if word is not None and (word.even or word.disk == "Inconsistent"):\n', "        if True:\n"),
         ("commands/outdate.py", "        if mine != facts.me.drbd:\n", "        if False:\n"))),
     Mutant("25-good-beside-a-failed-disk", "a copy that is good only beside a failed disk is promoted", ((

@@ -82,11 +82,7 @@ class Move:
         return str((self.ask("query-status") or {}).get("status", ""))
 
     def ended(self) -> bool:
-        process = Process(self.call, self.name)
-        try:
-            return process.gone(0)
-        finally:
-            process.close()
+        return Process(self.call, self.name).gone(0)
 
     def close(self, mark: str) -> int:
         """No two primaries any more, then the mark goes; what is not connected at all comes back without them."""
@@ -182,7 +178,6 @@ def end_process(move: Move, seconds: float) -> None:
     if not process.gone(seconds):
         process.kill()
         process.gone(ANSWER)
-    process.close()
 
 
 def progress(told: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ class FakeQemu:
 
     def __init__(self, node: FakeNode, answers: Callable[[str, FakeQemu], Any]) -> None:
         self.node, self.answers, self.asked = node, answers, list[str]()
+        self.quits = True
         folder = node.run / "vm/web1"
         folder.mkdir(parents=True)
         program = node.base / "kc-web1"
@@ -51,7 +52,7 @@ class FakeQemu:
                 for line in stream:
                     command = json.loads(line)["execute"]
                     self.asked.append(line.strip())
-                    if command == "quit":
+                    if command == "quit" and self.quits:
                         self.process.kill()
                         self.process.wait()
                     answer = {} if command == "qmp_capabilities" else self.answers(command, self)
@@ -163,6 +164,19 @@ def test_sent(node: FakeNode) -> None:
         assert fake.was_asked("quit") and not fake.was_asked("cont")
     assert node.called() == ["drbdadm secondary web1", "drbdadm net-options --allow-two-primaries=no web1"]
     assert (node.run / "local/stopping/web1").exists() and not (node.run / "local/outgoing/web1").exists()
+
+
+def test_sent_and_it_does_not_quit(node: FakeNode) -> None:
+    """Killed while its unit is up, it would be started again."""
+    moving(node)
+    settle(node, THERE)
+    node.answer("systemctl", "--no-block", f"kill -0 $(cat {node.run}/vm/web1/pid) && echo it lives >> {node.log}")
+    with qemu(node, sender("completed")) as fake, beating(node):
+        fake.quits = False
+        assert node.call("kc-migrate", "--direct", "web1").returncode == 0
+        assert fake.was_asked("quit") and fake.process.wait(5) == -9
+    assert node.called() == ["systemctl --no-block stop kc-promote@web1.service", "it lives",
+                             "drbdadm secondary web1", "drbdadm net-options --allow-two-primaries=no web1"]
 
 
 @pytest.mark.parametrize("why", ["failed", "the cable", "a signal", "no port", "shut down"])

@@ -173,9 +173,10 @@ def end_guest(move: Move) -> None:
 
 
 def end_process(move: Move, seconds: float) -> None:
-    """Of a QEMU that never writes again; it has so long to end by itself."""
+    """Of a QEMU that never writes again; it has so long to end by itself, and systemd starts no killed one again."""
     process = Process(move.call, move.name)
     if not process.gone(seconds):
+        enqueue(move.call.doer, "stop", [unit("promote", move.name)])
         process.kill()
         process.gone(ANSWER)
 
@@ -242,7 +243,6 @@ def begin_anew(move: Move) -> None:
 
 def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
-    enqueue(move.call.doer, "stop", [unit("promote", move.name)])
     end_process(move, 0)
     if not move.call.run.has("local/leaving"):  # else systemd ends the unit only after us
         begin_anew(move)

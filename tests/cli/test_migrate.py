@@ -244,14 +244,14 @@ def test_taken_over(node: FakeNode) -> None:
 def test_it_arrives_as_if_it_had_never_been_here(node: FakeNode) -> None:
     """The unit of the disk that was given up may still be up, and three arrivals in ten minutes are no failures."""
     node.drbd("web1", THERE)
-    node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010"})
-    node.answer("systemctl", "start", "exit 1")
+    node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010 ready"})
+    node.answer("systemctl", "start", f"cat {node.run}/local/incoming/web1 >> {node.log}; exit 1")
     with beating(node):
         assert node.call("kc-migrate", "--direct", "web1").returncode == 0
-    assert node.called()[:4] == ["systemctl stop kc-promote@web1.service",
+    assert node.called()[:5] == ["systemctl stop kc-promote@web1.service",
                                  "systemctl --no-block reset-failed kc-vm@web1.service",
                                  "drbdadm net-options --allow-two-primaries=yes web1",
-                                 "systemctl start kc-vm@web1.service"]
+                                 "systemctl start kc-vm@web1.service", "16010"]
 
 
 @pytest.mark.parametrize("why", ["over", "silent", "cable", "leaving"])

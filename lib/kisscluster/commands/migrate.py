@@ -211,6 +211,7 @@ def take(move: Move) -> str:
     """Why it must not run here, or nothing once it may."""
     port, _ = port_of(move.place.run.read(f"local/incoming/{move.name}") or "")
     if move.ended():
+        move.say("local/incoming", str(port))
         begin_anew(move)
         if not drbd.two_primaries(move.call.doer, move.name, True):
             return "two primaries could not be allowed"

@@ -254,6 +254,18 @@ def test_it_arrives_as_if_it_had_never_been_here(node: FakeNode) -> None:
                                  "systemctl start kc-vm@web1.service", "16010"]
 
 
+def test_nothing_is_started_for_a_move_that_is_over(node: FakeNode) -> None:
+    """Begun anew, since its disk could not be given up then."""
+    node.drbd("web1", BOTH)
+    node.facts({"peer/local/outgoing/web1": "over", "local/incoming/web1": "16010 ready"})
+    node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+    with beating(node):
+        assert node.call("kc-migrate", "--direct", "web1").returncode == 0
+    assert node.called() == ["systemctl stop kc-promote@web1.service",
+                             "systemctl --no-block reset-failed kc-vm@web1.service", "drbdadm secondary web1",
+                             "drbdadm net-options --allow-two-primaries=no web1"]
+
+
 @pytest.mark.parametrize("why", ["over", "silent", "cable", "leaving"])
 def test_put_away(node: FakeNode, why: str) -> None:
     node.drbd("web1", BOTH)

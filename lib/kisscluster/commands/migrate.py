@@ -211,6 +211,8 @@ def take(move: Move) -> str:
     """Why it must not run here, or nothing once it may."""
     port, _ = port_of(move.place.run.read(f"local/incoming/{move.name}") or "")
     if move.ended():
+        if why := move.broken():
+            return why
         move.say("local/incoming", str(port))
         begin_anew(move)
         if not drbd.two_primaries(move.call.doer, move.name, True):

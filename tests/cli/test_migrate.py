@@ -327,6 +327,17 @@ def test_a_guest_that_waits(node: FakeNode) -> None:
     assert not (node.run / "local/running/web1").exists()
 
 
+def test_a_guest_that_had_arrived_boots(node: FakeNode) -> None:
+    """It died before kc-migrate had ended: there is no other memory to wait for."""
+    disk = node.base / "by-res/web1/0"
+    disk.unlink()
+    disk.touch()
+    node.facts({**RUNS, "local/incoming/web1": "16010 ready"})
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me).returncode == 0
+    assert "-incoming" not in node.called()[-1]
+
+
 def test_no_guest_boots_beside_the_peers(node: FakeNode) -> None:
     node.drbd("web1", BOTH)
     assert node.call("kc-vm-start", "--direct", "--timeout", "0.5", "web1").returncode == 107

@@ -250,6 +250,16 @@ def test_fence_command(patient: Patient) -> None:
     patient.says(0)
 
 
+@pytest.mark.parametrize("command", ["set -e; off", ". /etc/off", "cd / && off", "while off; do :; done", "exec off",
+                                     "if off; then :; fi", "command -v off", "true"])
+def test_a_fence_command_begins_as_the_shell_likes(command: str, patient: Patient) -> None:
+    patient.edit("kisscluster.conf", 'fence = ""', f'fence = "{command}"')
+    patient.edit("kisscluster.conf", "storage = 10.0.0.1\n", "storage = 10.0.0.1\n    fence = true\n")
+    patient.says(0)
+    patient.edit("kisscluster.conf", f'fence = "{command}"', 'fence = "of 1"')
+    patient.says(1, "node1: of is not there, or cannot be run")
+
+
 def test_guests_files(patient: Patient) -> None:
     patient.edit("vm/web1.conf", "cpus", 'extra = "-drive file=/srv/iso/a.iso,media=cdrom"\ncpus')
     assert "scp node2:/srv/iso/a.iso /srv/iso/a.iso" in patient.says(1, "web1: /srv/iso/a.iso is not there")

@@ -193,9 +193,8 @@ def test_images(extra: str, files: list[str]) -> None:
 
 @pytest.mark.parametrize(("fence", "program"), [
     ("fence_ipmilan -a 192.0.2.21 -o off", "fence_ipmilan"), ("A=b /usr/local/sbin/off node2", "/usr/local/sbin/off"),
-    ("off; sleep 1", "off"), ("exec off", None), ("", None), ("$HOME/off", None), ('"my off" 1', None), ("(off)", None),
-    ("if off; then :; fi", None),
-    ("iffy", "iffy"),
+    ("off; sleep 1", "off"), ("exec off", "exec"), ("", None), ("$HOME/off", None), ('"my off" 1', None),
+    ("(off)", None), ("if off; then :; fi", "if"), ("A='b c' B=\"d e\" off", "off"),
 ])
 def test_fence_program(fence: str, program: str | None) -> None:
     assert needs(config(fence), []) == ({} if program is None else {program: ""})

@@ -79,8 +79,9 @@ def options(text: str) -> dict[str, str]:
 
 
 def needs(config: Config, vms: list[Vm]) -> dict[str, str]:
-    """What must be here, and for which VM: its files; for none of them: programs, where a command is plain."""
-    fence = re.match(r"(?:\w+=\S*\s+)*(?!(?:if|for|exec)\b)([\w./+-]+)(?=[\s;|&]|$)", config.peer.fence)
+    """What must be here, and for which VM: its files; for none of them: what the shell runs, where it is plain."""
+    assigned = r"""(?:\w+=(?:"[^"]*"|'[^']*'|[^\s"'])*\s+)*"""
+    fence = re.match(rf"{assigned}([\w./+-]+)(?=[\s;|&]|$)", config.peer.fence)
     out = dict.fromkeys([QEMU] * bool(vms) + ([fence[1]] if fence else []), "")
     images = r"(?:^|[\s=])(/[^,\s]+\.(?:iso|img|raw|qcow2))(?=[,\s]|$)"
     return out | {path: vm.name for vm in vms for path in [KVM] * (vm.accel == "kvm") + re.findall(images, vm.extra)}

@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
 
 from kisscluster.base.config import Vm, read_secret
 from kisscluster.base.exits import Failure
-from kisscluster.base.run import Doer, Ended, environment
+from kisscluster.base.run import Doer, Ended
 from kisscluster.base.state import State
 from kisscluster.decide.facts import NodeFacts
 from kisscluster.decide.setup import ASK, Setup, needs
@@ -29,8 +28,8 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     version = (State("").read(kernel.proc_drbd()) or "").removeprefix("version: ").partition(" ")[0]
     dump = doer.look("drbdadm", "dump") if version.startswith("8.4.") else Ended(127, "", "")
     still = [vm.name for vm in vms if vm.name in up and not vm_facts(place, vm.name, vm.node).moving]
-    path, wanted = environment()["PATH"], needs(config, vms)
-    here = [need for need, who in wanted.items() if (root.has(need[1:]) if who else shutil.which(need, path=path))]
+    wanted = needs(config, vms)
+    here = [need for need, who in wanted.items() if (root.has(need[1:]) if who else _runs(doer, need))]
     return Setup(
         {**words, "drbd": version},
         not node.conflict if heard and node.peer.config else None,
@@ -44,6 +43,11 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
         up,
         {name: _changes(doer.look("drbdadm", "-d", "adjust", name)) for name in still if not dump.status},
     )
+
+
+def _runs(doer: Doer, word: str) -> bool:
+    """Can a line in the shell begin so? Of a path the shell always says that it can."""
+    return os.access(word, os.X_OK) if "/" in word else not doer.look("sh", "-c", f"command -v {word}").status
 
 
 def _secret(file: str) -> str | None:

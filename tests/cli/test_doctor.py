@@ -140,6 +140,17 @@ def test_what_programs_say(program: str, verb: str, script: str, words: str, com
     assert lines[index].startswith("! ") and command in lines[index + 1]
 
 
+@pytest.mark.parametrize("script", ["echo 1: lo: mtu 65536", "echo '[{}, {\"ifname\": \"lo\", \"addr_info\": [{}]}'"])
+def test_an_ip_without_json_is_not_understood(script: str, patient: Patient) -> None:
+    patient.tells("ip", "-json", script)
+    patient.says(112, "? ", "addresses")
+
+
+def test_interfaces_without_a_name_or_an_address(patient: Patient) -> None:
+    patient.ip([{}, {"ifname": "tun0", "addr_info": [{}]}, *interfaces()])
+    patient.says(0)
+
+
 @pytest.mark.parametrize(("program", "verb", "unknown"), [
     ("systemctl", "show", ["target", "drbd_service", "watchdog"]),
     ("sysctl", "--values", ["panic"]),

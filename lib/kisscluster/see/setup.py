@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 
 from kisscluster.base.config import Vm, read_secret
 from kisscluster.base.exits import Failure
@@ -20,8 +21,10 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     told = {name: doer.look(*ASK[name].split()) for name in asked}
     words = {name: None if ended.status else ended.stdout.strip() for name, ended in told.items()}
     config, up = place.config, frozenset(kernel.read())
-    links = json.loads(doer.look("ip", "-json", "-details", "address").stdout or "null")
-    own = {address["local"]: link for link in links or [] for address in link.get("addr_info", [])}
+    links = None
+    with suppress(ValueError):
+        links = json.loads(doer.look("ip", "-json", "-details", "address").stdout)
+    own = {address.get("local"): link for link in links or [] for address in link.get("addr_info", [])}
     heard = node.alive and not node.stale
     size = own[config.me.storage]["mtu"] if heard and node.links.storage and config.me.storage in own else 0
     ping = ("ping", "-q", "-c3", "-i0.2", "-W1", "-Mdo", f"-s{size - 28}", config.peer.storage)

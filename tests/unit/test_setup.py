@@ -155,6 +155,16 @@ def test_a_handler_may_do_more() -> None:
     assert more != DUMP and texts(dump=more) == []
 
 
+@pytest.mark.parametrize(("value", "fits"), [
+    ("/usr/bin/kc-fence-peer.old", False), ("/opt/usr/bin/kc-fence-peer", False), ("/usr/bin/kc-fence-peer2", False),
+    ("logger x; /usr/bin/kc-fence-peer", True), ("'/usr/bin/kc-fence-peer'&& :", True),
+    ("/usr/bin/kc-fence-peer\t-v", True),
+])
+def test_a_handler_is_not_part_of_another_word(value: str, fits: bool) -> None:
+    found = texts(dump=DUMP + f'resource web1 {{ handlers {{ fence-peer "{value}"; }} }}\n')
+    assert bool(found) != fits
+
+
 @pytest.mark.parametrize("node", ["node1", "node2"])
 def test_addresses_of_the_mirror(node: str) -> None:
     number = node[-1]

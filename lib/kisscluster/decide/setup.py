@@ -146,7 +146,7 @@ def _disk(config: Config, name: str, facts: Setup) -> Iterator[Wrong]:
         if want.isdecimal():
             fits = value.isdecimal() and int(value) <= int(want) * max(1.0, config.deadtime / 3)
         else:
-            fits = want in (value if "/" in want else value.replace(":", " ").split())
+            fits = bool(re.search(rf"(?<![\w./-]){re.escape(want)}(?![\w./-])", value))
         if not fits:
             yield Wrong(name, f"DRBD's {option} is {value}: expected {want}", f"editor {file} && {adjust}")
     if name not in facts.up:

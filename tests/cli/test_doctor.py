@@ -187,6 +187,14 @@ def test_no_watchdog_is_no_finding(patient: Patient) -> None:
     patient.says(0)
 
 
+def test_a_watchdog_that_nobody_wants_is_no_finding(patient: Patient) -> None:
+    """As kisscluster_watchdog: 0 of the inventory says it."""
+    patient.tells("systemctl", "show", CASE.replace("echo 30s", "echo 0"))
+    for line, status in (("off", 1), ("0", 0), ("30", 1)):
+        patient.put("etc/systemd/system.conf.d/kisscluster.conf", f"# Written\n[Manager]\nRuntimeWatchdogSec={line}\n")
+        patient.says(status, *["systemd does not use the watchdog"] * status)
+
+
 @pytest.mark.parametrize("version", ["version: 9.2.0 (api:2)", None])
 def test_another_drbd(version: str | None, patient: Patient) -> None:
     proc = patient.base / "proc"

@@ -9,7 +9,7 @@ from kisscluster.base.exits import Failure
 from kisscluster.base.run import Doer, Ended
 from kisscluster.base.state import State
 from kisscluster.decide.facts import NodeFacts
-from kisscluster.decide.setup import ASK, Setup, needs
+from kisscluster.decide.setup import ASK, DROP_IN, Setup, needs
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, vm_facts
 
@@ -17,7 +17,8 @@ from kisscluster.see.files import Place, vm_facts
 def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     """Asks what changes nothing. Of three echoes of a whole MTU, less 28 bytes of headers, one must come back."""
     root = State(os.environ.get("KC_ROOT", ""))
-    asked = [name for name in ASK if name != "watchdog" or root.has("dev/watchdog0")]
+    unwanted = ("grep", "-qsx", "RuntimeWatchdogSec=0", root.path(DROP_IN[1:]))
+    asked = [name for name in ASK if name != "watchdog" or root.has("dev/watchdog0") and doer.look(*unwanted).status]
     told = {name: doer.look(*ASK[name].split()) for name in asked}
     words = {name: None if ended.status else ended.stdout.strip() for name, ended in told.items()}
     config, up = place.config, frozenset(kernel.read())

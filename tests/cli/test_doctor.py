@@ -42,13 +42,13 @@ class Patient(FakeNode):
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
-        for file, text in {"dev/watchdog0": "", "dev/kvm": "", "meminfo": "MemTotal: 1048576 kB\n"}.items():
+        for file, text in {"dev/watchdog0": "", "dev/kvm": "", "meminfo": "MemTotal: 1048576 kB\n",
+                           "proc/sys/kernel/panic": "10\n"}.items():
             self.put(file, text)
         (self.etc / "secret").write_text("0123456789abcdef" * 4)
         (self.etc / "secret").chmod(0o600)
         (base / "bin/qemu-system-x86_64").symlink_to("/bin/true")
         self.tells("systemctl", "show", CASE)
-        self.tells("sysctl", "--values", "echo 10")
         self.tells("timedatectl", "show", "echo yes")
         self.ip(interfaces())
         self.dump(dump())
@@ -114,7 +114,7 @@ def test_it_only_looks(patient: Patient) -> None:
     before = patient.snapshot()
     patient.says(0)
     assert patient.snapshot() == before
-    looks = ("systemctl show ", "sysctl --values ", "timedatectl show ", "ip -json ", "ping ", "drbdadm dump",
+    looks = ("systemctl show ", "timedatectl show ", "ip -json ", "ping ", "drbdadm dump",
              "drbdadm -d adjust ")
     assert [line for line in patient.called() if not line.startswith(looks)] == []
 
@@ -126,7 +126,6 @@ def test_it_only_looks(patient: Patient) -> None:
     ("systemctl", "show", CASE.replace("echo disabled", "echo enabled"), "drbd.service is enabled",
      "systemctl disable drbd.service"),
     ("systemctl", "show", CASE.replace("echo 30s", "echo 0"), "does not use the watchdog", "RuntimeWatchdogSec=30"),
-    ("sysctl", "--values", "echo 0", "kernel.panic is 0", "sysctl kernel.panic=10"),
     ("timedatectl", "show", "echo no", "clock is not synchronised", "timedatectl set-ntp true"),
     ("ping", "-q", "exit 1", "packets of 9000 bytes", "ping -Mdo -s8972 10.0.0.2"),
     ("drbdadm", "-d", "echo drbdsetup-84 disk-options 10 --set-defaults", "web1: the kernel's DRBD options",
@@ -153,7 +152,6 @@ def test_interfaces_without_a_name_or_an_address(patient: Patient) -> None:
 
 @pytest.mark.parametrize(("program", "verb", "unknown"), [
     ("systemctl", "show", ["target", "drbd_service", "watchdog"]),
-    ("sysctl", "--values", ["panic"]),
     ("timedatectl", "show", ["clock"]),
     ("ping", "-q", ["mtu_lost"]),
     ("ip", "-json", ["addresses", "mtu_lost"]),
@@ -176,9 +174,15 @@ def test_what_the_kernel_does_not_tell_is_no_new_resource(patient: Patient) -> N
 
 
 def test_no_findings_beside_unknowns_hide_a_finding(patient: Patient) -> None:
-    patient.tells("sysctl", "--values", "exit 1")
+    (patient.base / "root/proc/sys/kernel/panic").unlink()
+    patient.says(112, "not known: panic")
     patient.tells("timedatectl", "show", "echo no")
     assert "not known: panic" in patient.says(1, "clock")
+
+
+def test_a_panic_ends_in_a_reset(patient: Patient) -> None:
+    patient.put("proc/sys/kernel/panic", "0\n")
+    assert "    echo kernel.panic=10 > /etc/sysctl.d/" in patient.says(1, "kernel.panic is 0")
 
 
 def test_no_watchdog_is_no_finding(patient: Patient) -> None:

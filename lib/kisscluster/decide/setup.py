@@ -12,20 +12,20 @@ from kisscluster.decide.wrong import HALF_FENCED, Wrong
 KVM, QEMU = "/dev/kvm", "qemu-system-x86_64"
 DROP_IN = "/etc/systemd/system.conf.d/kisscluster.conf"
 RESET = "printf '[Manager]\\nRuntimeWatchdogSec=30\\n'"
+PANIC = "echo kernel.panic=10 > /etc/sysctl.d/kisscluster.conf && systemctl restart systemd-sysctl.service"
 WATCHDOG = f"{RESET} | install -Dm 644 /dev/stdin {DROP_IN} && systemctl daemon-reexec"
 # Who tells a word, and what it must match, else what is wrong and what mends it
 ASK = {
     "target": "systemctl show --value --property=UnitFileState kisscluster.target",
     "drbd_service": "systemctl show --value --property=UnitFileState drbd.service",
     "watchdog": "systemctl show --value --property=RuntimeWatchdogUSec",
-    "panic": "sysctl --values kernel.panic",
     "clock": "timedatectl show --value --property=NTPSynchronized",
 }
 GOOD = {
     "target": ("enabled", "kisscluster.target is not enabled", "systemctl enable --now kisscluster.target"),
     "drbd_service": ("(?!enabled).*", "drbd.service is enabled", "systemctl disable drbd.service"),
     "watchdog": ("(?!0).+", "systemd does not use the watchdog", WATCHDOG),
-    "panic": ("(?!0).+", "kernel.panic is 0", "sysctl kernel.panic=10 > /etc/sysctl.d/kisscluster.conf"),
+    "panic": ("(?!0).+", "kernel.panic is 0", PANIC),
     "clock": ("yes", "the clock is not synchronised", "timedatectl set-ntp true"),
     "drbd": ("8[.]4[.].+", "the kernel's own DRBD 8.4 is not loaded", "modprobe drbd && head -n1 /proc/drbd"),
 }

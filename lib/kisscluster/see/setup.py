@@ -35,7 +35,7 @@ def read(place: Place, vms: list[Vm], node: NodeFacts, doer: Doer) -> Setup:
     wanted = needs(config, vms)
     here = [need for need, who in wanted.items() if (root.has(need[1:]) if who else _runs(doer, need))]
     return Setup(
-        {**words, "drbd": version},
+        {**words, "panic": root.read("proc/sys/kernel/panic"), "drbd": version},
         not node.conflict if heard and node.peer.config else None,
         _secret(config.secret),
         None if links is None else {address: link["ifname"] for address, link in own.items()},

@@ -42,7 +42,7 @@ class FakeNode:
         for folder in (self.etc / "vm", self.run, self.lib / "ahead", base / "bin", base / "answers", base / "by-res"):
             folder.mkdir(parents=True)
         self.configure()
-        for program in "drbdadm systemctl ip setpriv journalctl logger ping sysctl timedatectl".split():
+        for program in "drbdadm systemctl ip setpriv journalctl logger ping timedatectl".split():
             stub = base / "bin" / program
             stub.write_text(STUB.format(log=self.log, answers=base / "answers"))
             stub.chmod(0o755)

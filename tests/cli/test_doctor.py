@@ -42,13 +42,13 @@ class Patient(FakeNode):
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
-        for file, text in {"dev/watchdog0": "", "dev/kvm": "", "meminfo": "MemTotal: 1048576 kB\n"}.items():
+        for file, text in {"dev/watchdog0": "", "dev/kvm": "", "meminfo": "MemTotal: 1048576 kB\n",
+                           "proc/sys/kernel/panic": "10\n"}.items():
             self.put(file, text)
         (self.etc / "secret").write_text("0123456789abcdef" * 4)
         (self.etc / "secret").chmod(0o600)
         (base / "bin/qemu-system-x86_64").symlink_to("/bin/true")
         self.tells("systemctl", "show", CASE)
-        self.tells("sysctl", "--values", "echo 10")
         self.tells("timedatectl", "show", "echo yes")
         self.ip(interfaces())
         self.dump(dump())
@@ -114,7 +114,7 @@ def test_it_only_looks(patient: Patient) -> None:
     before = patient.snapshot()
     patient.says(0)
     assert patient.snapshot() == before
-    looks = ("systemctl show ", "sysctl --values ", "timedatectl show ", "ip -json ", "ping ", "drbdadm dump",
+    looks = ("systemctl show ", "timedatectl show ", "ip -json ", "ping ", "drbdadm dump",
              "drbdadm -d adjust ")
     assert [line for line in patient.called() if not line.startswith(looks)] == []
 
@@ -126,7 +126,6 @@ def test_it_only_looks(patient: Patient) -> None:
     ("systemctl", "show", CASE.replace("echo disabled", "echo enabled"), "drbd.service is enabled",
      "systemctl disable drbd.service"),
     ("systemctl", "show", CASE.replace("echo 30s", "echo 0"), "does not use the watchdog", "RuntimeWatchdogSec=30"),
-    ("sysctl", "--values", "echo 0", "kernel.panic is 0", "sysctl kernel.panic=10"),
     ("timedatectl", "show", "echo no", "clock is not synchronised", "timedatectl set-ntp true"),
     ("ping", "-q", "exit 1", "packets of 9000 bytes", "ping -Mdo -s8972 10.0.0.2"),
     ("drbdadm", "-d", "echo drbdsetup-84 disk-options 10 --set-defaults", "web1: the kernel's DRBD options",
@@ -140,9 +139,19 @@ def test_what_programs_say(program: str, verb: str, script: str, words: str, com
     assert lines[index].startswith("! ") and command in lines[index + 1]
 
 
+@pytest.mark.parametrize("script", ["echo 1: lo: mtu 65536", "echo '[{}, {\"ifname\": \"lo\", \"addr_info\": [{}]}'"])
+def test_an_ip_without_json_is_not_understood(script: str, patient: Patient) -> None:
+    patient.tells("ip", "-json", script)
+    patient.says(112, "? ", "addresses")
+
+
+def test_interfaces_without_a_name_or_an_address(patient: Patient) -> None:
+    patient.ip([{}, {"ifname": "tun0", "addr_info": [{}]}, *interfaces()])
+    patient.says(0)
+
+
 @pytest.mark.parametrize(("program", "verb", "unknown"), [
     ("systemctl", "show", ["target", "drbd_service", "watchdog"]),
-    ("sysctl", "--values", ["panic"]),
     ("timedatectl", "show", ["clock"]),
     ("ping", "-q", ["mtu_lost"]),
     ("ip", "-json", ["addresses", "mtu_lost"]),
@@ -165,15 +174,29 @@ def test_what_the_kernel_does_not_tell_is_no_new_resource(patient: Patient) -> N
 
 
 def test_no_findings_beside_unknowns_hide_a_finding(patient: Patient) -> None:
-    patient.tells("sysctl", "--values", "exit 1")
+    (patient.base / "root/proc/sys/kernel/panic").unlink()
+    patient.says(112, "not known: panic")
     patient.tells("timedatectl", "show", "echo no")
     assert "not known: panic" in patient.says(1, "clock")
+
+
+def test_a_panic_ends_in_a_reset(patient: Patient) -> None:
+    patient.put("proc/sys/kernel/panic", "0\n")
+    assert "    echo kernel.panic=10 > /etc/sysctl.d/" in patient.says(1, "kernel.panic is 0")
 
 
 def test_no_watchdog_is_no_finding(patient: Patient) -> None:
     (patient.base / "root/dev/watchdog0").unlink()
     patient.tells("systemctl", "show", CASE.replace("echo 30s", "echo 0"))
     patient.says(0)
+
+
+def test_a_watchdog_that_nobody_wants_is_no_finding(patient: Patient) -> None:
+    """As kisscluster_watchdog: 0 of the inventory says it."""
+    patient.tells("systemctl", "show", CASE.replace("echo 30s", "echo 0"))
+    for line, status in (("off", 1), ("0", 0), ("30", 1)):
+        patient.put("etc/systemd/system.conf.d/kisscluster.conf", f"# Written\n[Manager]\nRuntimeWatchdogSec={line}\n")
+        patient.says(status, *["systemd does not use the watchdog"] * status)
 
 
 @pytest.mark.parametrize("version", ["version: 9.2.0 (api:2)", None])
@@ -248,6 +271,16 @@ def test_fence_command(patient: Patient) -> None:
     assert f"editor {patient.etc}/kisscluster.conf" in patient.says(1, f"node1: {fence} is not there, or cannot be run")
     fence.chmod(0o755)
     patient.says(0)
+
+
+@pytest.mark.parametrize("command", ["set -e; off", ". /etc/off", "cd / && off", "while off; do :; done", "exec off",
+                                     "if off; then :; fi", "command -v off", "true"])
+def test_a_fence_command_begins_as_the_shell_likes(command: str, patient: Patient) -> None:
+    patient.edit("kisscluster.conf", 'fence = ""', f'fence = "{command}"')
+    patient.edit("kisscluster.conf", "storage = 10.0.0.1\n", "storage = 10.0.0.1\n    fence = true\n")
+    patient.says(0)
+    patient.edit("kisscluster.conf", f'fence = "{command}"', 'fence = "of 1"')
+    patient.says(1, "node1: of is not there, or cannot be run")
 
 
 def test_guests_files(patient: Patient) -> None:

@@ -28,6 +28,7 @@ class FakeQemu:
 
     def __init__(self, node: FakeNode, answers: Callable[[str, FakeQemu], Any]) -> None:
         self.node, self.answers, self.asked = node, answers, list[str]()
+        self.quits = True
         folder = node.run / "vm/web1"
         folder.mkdir(parents=True)
         program = node.base / "kc-web1"
@@ -51,7 +52,7 @@ class FakeQemu:
                 for line in stream:
                     command = json.loads(line)["execute"]
                     self.asked.append(line.strip())
-                    if command == "quit":
+                    if command == "quit" and self.quits:
                         self.process.kill()
                         self.process.wait()
                     answer = {} if command == "qmp_capabilities" else self.answers(command, self)
@@ -165,6 +166,19 @@ def test_sent(node: FakeNode) -> None:
     assert (node.run / "local/stopping/web1").exists() and not (node.run / "local/outgoing/web1").exists()
 
 
+def test_sent_and_it_does_not_quit(node: FakeNode) -> None:
+    """Killed while its unit is up, it would be started again."""
+    moving(node)
+    settle(node, THERE)
+    node.answer("systemctl", "--no-block", f"kill -0 $(cat {node.run}/vm/web1/pid) && echo it lives >> {node.log}")
+    with qemu(node, sender("completed")) as fake, beating(node):
+        fake.quits = False
+        assert node.call("kc-migrate", "--direct", "web1").returncode == 0
+        assert fake.was_asked("quit") and fake.process.wait(5) == -9
+    assert node.called() == ["systemctl --no-block stop kc-promote@web1.service", "it lives",
+                             "drbdadm secondary web1", "drbdadm net-options --allow-two-primaries=no web1"]
+
+
 @pytest.mark.parametrize("why", ["failed", "the cable", "a signal", "no port", "shut down"])
 def test_it_stays_here(node: FakeNode, why: str) -> None:
     moving(node, "22 ready" if why == "no port" else "16010 ready")
@@ -230,14 +244,26 @@ def test_taken_over(node: FakeNode) -> None:
 def test_it_arrives_as_if_it_had_never_been_here(node: FakeNode) -> None:
     """The unit of the disk that was given up may still be up, and three arrivals in ten minutes are no failures."""
     node.drbd("web1", THERE)
-    node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010"})
-    node.answer("systemctl", "start", "exit 1")
+    node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010 ready"})
+    node.answer("systemctl", "start", f"cat {node.run}/local/incoming/web1 >> {node.log}; exit 1")
     with beating(node):
         assert node.call("kc-migrate", "--direct", "web1").returncode == 0
-    assert node.called()[:4] == ["systemctl stop kc-promote@web1.service",
+    assert node.called()[:5] == ["systemctl stop kc-promote@web1.service",
                                  "systemctl --no-block reset-failed kc-vm@web1.service",
                                  "drbdadm net-options --allow-two-primaries=yes web1",
-                                 "systemctl start kc-vm@web1.service"]
+                                 "systemctl start kc-vm@web1.service", "16010"]
+
+
+def test_nothing_is_started_for_a_move_that_is_over(node: FakeNode) -> None:
+    """Begun anew, since its disk could not be given up then."""
+    node.drbd("web1", BOTH)
+    node.facts({"peer/local/outgoing/web1": "over", "local/incoming/web1": "16010 ready"})
+    node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+    with beating(node):
+        assert node.call("kc-migrate", "--direct", "web1").returncode == 0
+    assert node.called() == ["systemctl stop kc-promote@web1.service",
+                             "systemctl --no-block reset-failed kc-vm@web1.service", "drbdadm secondary web1",
+                             "drbdadm net-options --allow-two-primaries=no web1"]
 
 
 @pytest.mark.parametrize("why", ["over", "silent", "cable", "leaving"])
@@ -299,6 +325,17 @@ def test_a_guest_that_waits(node: FakeNode) -> None:
     assert node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me).returncode == 0
     assert node.called()[-1].endswith("-S -incoming tcp:10.0.0.1:16010")
     assert not (node.run / "local/running/web1").exists()
+
+
+def test_a_guest_that_had_arrived_boots(node: FakeNode) -> None:
+    """It died before kc-migrate had ended: there is no other memory to wait for."""
+    disk = node.base / "by-res/web1/0"
+    disk.unlink()
+    disk.touch()
+    node.facts({**RUNS, "local/incoming/web1": "16010 ready"})
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert node.call("kc-vm-start", "--direct", "web1", KC_VM_USER=me).returncode == 0
+    assert "-incoming" not in node.called()[-1]
 
 
 def test_no_guest_boots_beside_the_peers(node: FakeNode) -> None:

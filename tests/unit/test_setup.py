@@ -155,6 +155,16 @@ def test_a_handler_may_do_more() -> None:
     assert more != DUMP and texts(dump=more) == []
 
 
+@pytest.mark.parametrize(("value", "fits"), [
+    ("/usr/bin/kc-fence-peer.old", False), ("/opt/usr/bin/kc-fence-peer", False), ("/usr/bin/kc-fence-peer2", False),
+    ("logger x; /usr/bin/kc-fence-peer", True), ("'/usr/bin/kc-fence-peer'&& :", True),
+    ("/usr/bin/kc-fence-peer\t-v", True),
+])
+def test_a_handler_is_not_part_of_another_word(value: str, fits: bool) -> None:
+    found = texts(dump=DUMP + f'resource web1 {{ handlers {{ fence-peer "{value}"; }} }}\n')
+    assert bool(found) != fits
+
+
 @pytest.mark.parametrize("node", ["node1", "node2"])
 def test_addresses_of_the_mirror(node: str) -> None:
     number = node[-1]
@@ -193,9 +203,8 @@ def test_images(extra: str, files: list[str]) -> None:
 
 @pytest.mark.parametrize(("fence", "program"), [
     ("fence_ipmilan -a 192.0.2.21 -o off", "fence_ipmilan"), ("A=b /usr/local/sbin/off node2", "/usr/local/sbin/off"),
-    ("off; sleep 1", "off"), ("exec off", None), ("", None), ("$HOME/off", None), ('"my off" 1', None), ("(off)", None),
-    ("if off; then :; fi", None),
-    ("iffy", "iffy"),
+    ("off; sleep 1", "off"), ("exec off", "exec"), ("", None), ("$HOME/off", None), ('"my off" 1', None),
+    ("(off)", None), ("if off; then :; fi", "if"), ("A='b c' B=\"d e\" off", "off"),
 ])
 def test_fence_program(fence: str, program: str | None) -> None:
     assert needs(config(fence), []) == ({} if program is None else {program: ""})

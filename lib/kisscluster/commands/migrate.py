@@ -82,11 +82,7 @@ class Move:
         return str((self.ask("query-status") or {}).get("status", ""))
 
     def ended(self) -> bool:
-        process = Process(self.call, self.name)
-        try:
-            return process.gone(0)
-        finally:
-            process.close()
+        return Process(self.call, self.name).gone(0)
 
     def close(self, mark: str) -> int:
         """No two primaries any more, then the mark goes; what is not connected at all comes back without them."""
@@ -177,12 +173,12 @@ def end_guest(move: Move) -> None:
 
 
 def end_process(move: Move, seconds: float) -> None:
-    """Of a QEMU that never writes again; it has so long to end by itself."""
+    """Of a QEMU that never writes again; it has so long to end by itself, and systemd starts no killed one again."""
     process = Process(move.call, move.name)
     if not process.gone(seconds):
+        enqueue(move.call.doer, "stop", [unit("promote", move.name)])
         process.kill()
         process.gone(ANSWER)
-    process.close()
 
 
 def progress(told: dict[str, Any]) -> str:
@@ -215,6 +211,9 @@ def take(move: Move) -> str:
     """Why it must not run here, or nothing once it may."""
     port, _ = port_of(move.place.run.read(f"local/incoming/{move.name}") or "")
     if move.ended():
+        if why := move.broken():
+            return why
+        move.say("local/incoming", str(port))
         begin_anew(move)
         if not drbd.two_primaries(move.call.doer, move.name, True):
             return "two primaries could not be allowed"
@@ -247,7 +246,6 @@ def begin_anew(move: Move) -> None:
 
 def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
-    enqueue(move.call.doer, "stop", [unit("promote", move.name)])
     end_process(move, 0)
     if not move.call.run.has("local/leaving"):  # else systemd ends the unit only after us
         begin_anew(move)

@@ -38,7 +38,7 @@ def alone(call: Call, name: str) -> None:
 def direct(call: Call, place: Place, vm: Vm) -> int:
     """Prepare and become QEMU; the disk's role is the interlock: nobody opens a Secondary."""
     devices = kernel.volumes(vm.name)
-    incoming = call.run.read(f"local/incoming/{vm.name}")
+    incoming = None if call.run.has(f"local/running/{vm.name}") else call.run.read(f"local/incoming/{vm.name}")
     command = qemu.command(vm, call.run.root, devices or [f"{kernel.by_res()}/{vm.name}/0"])
     if incoming is not None:
         command += qemu.waiting(place.config.me.storage, port_of(incoming)[0])

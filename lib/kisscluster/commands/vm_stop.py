@@ -64,6 +64,8 @@ class Process:
             os.close(self.fd)
         self.fd = -1
 
+    __del__ = close
+
 
 def tell(call: Call, name: str, command: str) -> None:
     """One QMP command; a QEMU that does not answer is ended by the next, harder step."""

@@ -6,15 +6,8 @@ from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.decide.migrate import GO_ON
 from kisscluster.decide.rules import may_go_alone, only_by_failure
 
-DONE, REFUSE, GO, GO_ALONE, CLAIM, STALE_COPY, WAIT = (
-    "done",
-    "refuse",
-    "go",
-    "go-alone",
-    "claim",
-    "stale-copy",
-    "wait",
-)
+DONE, REFUSE, GO, GO_ALONE = "done", "refuse", "go", "go-alone"
+CLAIM, STALE_COPY, WAIT = "claim", "stale-copy", "wait"
 
 
 class Verdict(NamedTuple):

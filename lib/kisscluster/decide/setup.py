@@ -12,20 +12,20 @@ from kisscluster.decide.wrong import HALF_FENCED, Wrong
 KVM, QEMU = "/dev/kvm", "qemu-system-x86_64"
 DROP_IN = "/etc/systemd/system.conf.d/kisscluster.conf"
 RESET = "printf '[Manager]\\nRuntimeWatchdogSec=30\\n'"
+PANIC = "echo kernel.panic=10 > /etc/sysctl.d/kisscluster.conf && systemctl restart systemd-sysctl.service"
 WATCHDOG = f"{RESET} | install -Dm 644 /dev/stdin {DROP_IN} && systemctl daemon-reexec"
 # Who tells a word, and what it must match, else what is wrong and what mends it
 ASK = {
     "target": "systemctl show --value --property=UnitFileState kisscluster.target",
     "drbd_service": "systemctl show --value --property=UnitFileState drbd.service",
     "watchdog": "systemctl show --value --property=RuntimeWatchdogUSec",
-    "panic": "sysctl --values kernel.panic",
     "clock": "timedatectl show --value --property=NTPSynchronized",
 }
 GOOD = {
     "target": ("enabled", "kisscluster.target is not enabled", "systemctl enable --now kisscluster.target"),
     "drbd_service": ("(?!enabled).*", "drbd.service is enabled", "systemctl disable drbd.service"),
     "watchdog": ("(?!0).+", "systemd does not use the watchdog", WATCHDOG),
-    "panic": ("(?!0).+", "kernel.panic is 0", "sysctl kernel.panic=10 > /etc/sysctl.d/kisscluster.conf"),
+    "panic": ("(?!0).+", "kernel.panic is 0", PANIC),
     "clock": ("yes", "the clock is not synchronised", "timedatectl set-ntp true"),
     "drbd": ("8[.]4[.].+", "the kernel's own DRBD 8.4 is not loaded", "modprobe drbd && head -n1 /proc/drbd"),
 }
@@ -79,8 +79,9 @@ def options(text: str) -> dict[str, str]:
 
 
 def needs(config: Config, vms: list[Vm]) -> dict[str, str]:
-    """What must be here, and for which VM: its files; for none of them: programs, where a command is plain."""
-    fence = re.match(r"(?:\w+=\S*\s+)*(?!(?:if|for|exec)\b)([\w./+-]+)(?=[\s;|&]|$)", config.peer.fence)
+    """What must be here, and for which VM: its files; for none of them: what the shell runs, where it is plain."""
+    assigned = r"""(?:\w+=(?:"[^"]*"|'[^']*'|[^\s"'])*\s+)*"""
+    fence = re.match(rf"{assigned}([\w./+-]+)(?=[\s;|&]|$)", config.peer.fence)
     out = dict.fromkeys([QEMU] * bool(vms) + ([fence[1]] if fence else []), "")
     images = r"(?:^|[\s=])(/[^,\s]+\.(?:iso|img|raw|qcow2))(?=[,\s]|$)"
     return out | {path: vm.name for vm in vms for path in [KVM] * (vm.accel == "kvm") + re.findall(images, vm.extra)}
@@ -145,7 +146,7 @@ def _disk(config: Config, name: str, facts: Setup) -> Iterator[Wrong]:
         if want.isdecimal():
             fits = value.isdecimal() and int(value) <= int(want) * max(1.0, config.deadtime / 3)
         else:
-            fits = want in (value if "/" in want else value.replace(":", " ").split())
+            fits = bool(re.search(rf"(?<![\w./-]){re.escape(want)}(?![\w./-])", value))
         if not fits:
             yield Wrong(name, f"DRBD's {option} is {value}: expected {want}", f"editor {file} && {adjust}")
     if name not in facts.up:

@@ -119,10 +119,27 @@ def test_all_mistakes_at_once() -> None:
     assert len(text.split("\n")) == 5 + 2
 
 
+@pytest.mark.parametrize(("key", "value"), [("vnc", "127.0.0.1:1"), ("mac", "02:00:c0:ff:ee:04")])
+def test_what_two_vms_cannot_share(key: str, value: str) -> None:
+    files = {"mail": {**WEB, key: value}, "shop": {**WEB, key: value, "node": "node2"}}
+    assert f"vm/shop.yml: key {key}, value '{value}': mail has the same" in refused(files)
+    assert plan({**files, "shop": {"state": "absent"}}) and plan({**files, "shop": {**WEB, key: ""}})
+
+
 def test_a_disk_is_never_taken_away() -> None:
     numbers = plan({"web1": {**WEB, "disks": ["1G", "2G"]}}).numbers
     assert numbers["web1"]["disks"][1] == {"minor": 11, "path": "/dev/vg0/web1.1"}
     assert "it has 2 disks" in refused({"web1": WEB}, numbers)
+
+
+def test_two_nodes_that_were_alone_gave_the_same_numbers() -> None:
+    """Each wrote a new VM into its numbers.yml, and git merged that."""
+    mail, shop = (plan({name: WEB}).numbers for name in ("mail", "shop"))
+    both = {**mail, **shop}
+    assert "shop both have port 7790: delete what it says of shop" in refused({"mail": WEB, "shop": WEB}, both)
+    assert "delete what it says of mail" in refused({"mail": WEB, "shop": WEB}, both, {"node1": shop, "node2": shop})
+    mended = plan({"mail": WEB, "shop": WEB}, mail).numbers
+    assert (mended["mail"], mended["shop"]["port"], mended["shop"]["disks"][0]["minor"]) == (mail["mail"], 7791, 11)
 
 
 def test_a_removed_vm_says_where_its_disks_are() -> None:

@@ -83,11 +83,12 @@ def planned(
     resources. A number is never changed and never given twice: not that of a removed VM, not that of a resource
     which somebody else made.
     """
-    mistakes = [line for name in sorted(files) for line in _wrong(name, files[name])]
+    mistakes = [line for name in sorted(files) for line in _wrong(name, files[name])] + _shared(files)
     if mistakes:
         raise Mistakes(mistakes)
     known = copy.deepcopy(dict(numbers))
     _adopt(files, known, seen)
+    _unique(known, {name for resources in seen.values() for name in resources})
     present = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
     for name in present:
         _allocate(name, files[name], known, _Free(known, seen, first_port, first_minor))
@@ -125,6 +126,19 @@ def _wrong(name: str, values: Values) -> list[str]:
     return out + [f"{where}: key {key}: missing" for key in missing] + _wrong_values(where, values)
 
 
+def _shared(files: Mapping[str, Values]) -> list[str]:
+    """What two VMs have that only one may: after a failover they run side by side."""
+    out, holders = [], dict[tuple[str, object], str]()
+    for name in sorted(name for name in files if files[name].get("state", "present") == "present"):
+        for key in ("vnc", "mac"):
+            value = files[name].get(key)
+            other = holders.setdefault((key, str(value)), name)
+            if value and other != name:
+                where = f"vm/{name}.yml: key {key}, value {value!r}"
+                out.append(f"{where}: {other} has the same, and both may run on one node")
+    return out
+
+
 def _wrong_values(where: str, values: Values) -> list[str]:
     out = []
     for key in KEYS:
@@ -157,6 +171,18 @@ def _adopt(files: Mapping[str, Values], known: dict[str, Any], seen: Mapping[str
             record["disks"] += copy.deepcopy(found["disks"][common:])
     if mistakes:
         raise Mistakes(mistakes)
+
+
+def _unique(known: Values, made: set[str]) -> None:
+    """Nothing twice: git merges without a word what two nodes gave to different VMs while each was alone."""
+    holders: dict[str, str] = {}
+    for name in sorted(known, key=lambda name: (name not in made, name)):
+        record = known[name]
+        for what in [f"port {record['port']}", *(f"minor {disk['minor']}" for disk in record["disks"])]:
+            other = holders.setdefault(what, name)
+            if other != name:
+                raise Mistakes([f"numbers.yml: {other} and {name} both have {what}: delete what it says of {name}, "
+                                "which then gets new numbers"])
 
 
 def _told(record: Values) -> str:

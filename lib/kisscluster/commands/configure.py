@@ -106,7 +106,7 @@ class Git:
                 Exit.NO,
                 f"the definitions have diverged: {self.work} and {other} each have commits that the other lacks\n"
                 f"see them: git -C {self.work} log --left-right --patch main...{other}\n"
-                f"mend it: git -C {self.work} merge {other}, then kc-configure",
+                f"mend it: git -C {self.work} merge --no-edit {other}, then kc-configure",
             )
         if change:
             self.do("merge", "--quiet", "--ff-only", other)

@@ -98,6 +98,8 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
     define(pair, "node2", 33)
     assert "applies when it is started the next time" in configure(pair, "node2")
     assert memories(pair) == ["33", "33"]
+    pair.run("node1", f"cd {DEFINITIONS} && echo '# why' >> defaults.yml && git commit -qam why && git push -q")
+    assert [pair.run(node, f"git -C {BOOKS} log -1 --format=%s").stdout for node in NODES] == ["why\n"] * 2
 
 
 def test_definitions_pushed_while_a_node_was_off_reach_it(site: Site) -> None:

@@ -130,6 +130,15 @@ def test_a_disk_is_never_taken_away() -> None:
     numbers = plan({"web1": {**WEB, "disks": ["1G", "2G"]}}).numbers
     assert numbers["web1"]["disks"][1] == {"minor": 11, "path": "/dev/vg0/web1.1"}
     assert "it has 2 disks" in refused({"web1": WEB}, numbers)
+    assert refused({"web1": WEB}, numbers, {"node1": numbers}).endswith("none is ever taken from a VM")
+
+
+def test_disks_that_were_removed_can_be_forgotten() -> None:
+    """By a person's word: the plan cannot tell them from those that were kept."""
+    numbers = plan({"web1": {**WEB, "disks": ["1G", "2G"]}}).numbers
+    gone = plan({"web1": {"state": "absent", "remove_disks": True}}, numbers).numbers
+    assert "delete what numbers.yml says of web1" in refused({"web1": WEB}, gone)
+    assert len(plan({"web1": WEB}, {}).vms[0]["disks"]) == 1
 
 
 def test_two_nodes_that_were_alone_gave_the_same_numbers() -> None:

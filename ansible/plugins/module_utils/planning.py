@@ -88,9 +88,11 @@ def planned(
         raise Mistakes(mistakes)
     known = copy.deepcopy(dict(numbers))
     _adopt(files, known, seen)
-    _unique(known, {name for resources in seen.values() for name in resources})
+    made = {name for resources in seen.values() for name in resources}
+    _unique(known, made)
     present = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
     for name in present:
+        _keeps_all(name, files[name], known.get(name, {"disks": []}), made)
         _allocate(name, files[name], known, _Free(known, seen, first_port, first_minor))
     absent = [name for name in sorted(files) if name not in present]
     gone = [_gone(name, files[name], known.get(name, {})) for name in absent]
@@ -185,6 +187,14 @@ def _unique(known: Values, made: set[str]) -> None:
                                 "which then gets new numbers"])
 
 
+def _keeps_all(name: str, values: Values, record: Values, made: set[str]) -> None:
+    """No disk is taken away; that those of a removed VM are gone, only a person can say."""
+    if len(values["disks"]) < len(record["disks"]):
+        told = f"vm/{name}.yml: key disks: it has {len(record['disks'])} disks: none is ever taken from a VM"
+        gone = f"; if they were removed with an earlier {name}: delete what numbers.yml says of {name}"
+        raise Mistakes([told + (gone if name not in made else "")])
+
+
 def _told(record: Values) -> str:
     disks = ", ".join(f"minor {disk['minor']} {disk['path']}" for disk in record["disks"])
     return f"port {record['port']}, {disks}"
@@ -216,8 +226,6 @@ class _Free:
 def _allocate(name: str, values: Values, known: dict[str, Any], free: _Free) -> None:
     """Fill up what this VM lacks; disks are only ever added."""
     record = known.setdefault(name, {"port": free.port(), "disks": []})
-    if len(values["disks"]) < len(record["disks"]):
-        raise Mistakes([f"vm/{name}.yml: key disks: it has {len(record['disks'])} disks: none is ever taken from a VM"])
     pool = str(values["pool"])
     folder = pool if pool.startswith("/") else f"/dev/{pool}"
     for volume in range(len(record["disks"]), len(values["disks"])):

@@ -141,8 +141,19 @@ def test_disks_that_were_removed_can_be_forgotten() -> None:
     assert len(plan({"web1": WEB}, {}).vms[0]["disks"]) == 1
 
 
+def test_what_is_new_waits_while_a_node_is_away_and_gets_no_numbers() -> None:
+    """Else each node could give the same number, and make a disk of it, while it is alone."""
+    here = plan({"mail": WEB}).numbers
+    files = {"mail": {**WEB, "memory": 3, "disks": ["20G", "1G"]}, "shop": WEB, "gone": {"state": "absent"}}
+    alone = plan(files, here, {"node1": here})
+    assert [(vm["name"], len(vm["disks"]), "memory = 3\n" in vm["text"]) for vm in alone.vms] == [("mail", 1, True)]
+    assert alone.numbers == here and [vm["name"] for vm in alone.absent] == ["gone"]
+    both = plan(files, here, {"node1": here, "node2": here})
+    assert [len(vm["disks"]) for vm in both.vms] == [2, 1]
+
+
 def test_two_nodes_that_were_alone_gave_the_same_numbers() -> None:
-    """Each wrote a new VM into its numbers.yml, and git merged that."""
+    """Two histories of numbers.yml that git merged."""
     mail, shop = (plan({name: WEB}).numbers for name in ("mail", "shop"))
     both = {**mail, **shop}
     assert "shop both have port 7790: delete what it says of shop" in refused({"mail": WEB, "shop": WEB}, both)

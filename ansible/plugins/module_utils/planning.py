@@ -81,7 +81,7 @@ def planned(
 
     files: each VM's definition by its name. numbers: what was allocated before. seen: for each node its DRBD
     resources. A number is never changed and never given twice: not that of a removed VM, not that of a resource
-    which somebody else made.
+    which somebody else made. With one node in seen the other is away: new VMs and new disks wait, and get no numbers.
     """
     mistakes = [line for name in sorted(files) for line in _wrong(name, files[name])] + _shared(files)
     if mistakes:
@@ -90,11 +90,15 @@ def planned(
     _adopt(files, known, seen)
     made = {name for resources in seen.values() for name in resources}
     _unique(known, made)
-    present = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
-    for name in present:
+    wanted = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
+    for name in wanted:
         _keeps_all(name, files[name], known.get(name, {"disks": []}), made)
+    alone = len(seen) == 1
+    files = _at_once(files, known) if alone else files
+    present = [name for name in wanted if name in made or not alone]
+    for name in present:
         _allocate(name, files[name], known, _Free(known, seen, first_port, first_minor))
-    absent = [name for name in sorted(files) if name not in present]
+    absent = [name for name in sorted(files) if name not in wanted]
     gone = [_gone(name, files[name], known.get(name, {})) for name in absent]
     return Plan([_vm(name, files[name], known[name]) for name in present], gone, known)
 
@@ -185,6 +189,12 @@ def _unique(known: Values, made: set[str]) -> None:
             if other != name:
                 raise Mistakes([f"numbers.yml: {other} and {name} both have {what}: delete what it says of {name}, "
                                 "which then gets new numbers"])
+
+
+def _at_once(files: Mapping[str, Values], known: Values) -> dict[str, Values]:
+    """Without the disks that are new."""
+    return {name: {**values, "disks": values.get("disks", [])[: len(known.get(name, {"disks": []})["disks"])]}
+            for name, values in files.items()}
 
 
 def _keeps_all(name: str, values: Values, record: Values, made: set[str]) -> None:

@@ -68,7 +68,7 @@ def configure(pair: Pair, node: str, *options: str, expect: int = 0) -> str:
 
 
 def define(pair: Pair, node: str, memory: int, name: str = "web3") -> None:
-    text = f"node: node1\ndisks: [2M]\nmemory: {memory}\nimport: /root/guest.qcow2\n"
+    text = f"node: node1\ndisks: [2M]\nmemory: {memory}\nimport: /root/guest.qcow2\niso: /root/cd.iso\n"
     pair.write(node, f"{DEFINITIONS}/vm/{name}.yml", text)
 
 
@@ -84,6 +84,7 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
         lines = "".join(f"{key}={value}\n" for key, value in container_root.ENVIRONMENT.items())
         pair.write(node, "/etc/environment", lines)
     site.give_image("node1", "/root/guest.qcow2")
+    pair.run("node1", "truncate -s 1M /root/cd.iso")
     pair.write("node1", f"{DEFINITIONS}/defaults.yml", DEFAULTS)
     define(pair, "node1", 32)
     configure(pair, "node1", "--check")
@@ -91,6 +92,7 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
         pair.run(node, f"! test -e /etc/kisscluster/vm/web3.conf && ! test -e {BOOKS}")
     first = configure(pair, "node1", "--message", "'a guest from elsewhere'")
     pair.wait(lambda: counter(pair, "node2") > 3, 20, "web3 counts, mirrored")
+    assert "does not run yet" not in first and "fdset" in pair.run("node1", "kc-monitor web3 qmp query-block").stdout
     assert memories(pair) == ["32", "32"]
     log = pair.run("node2", f"git -C {DEFINITIONS} log --format=%s").stdout
     assert log.splitlines()[-1] == "a guest from elsewhere"

@@ -134,7 +134,8 @@ def _wrong(name: str, values: Values) -> list[str]:
 
 def _shared(files: Mapping[str, Values]) -> list[str]:
     """What two VMs have that only one may: after a failover they run side by side."""
-    out, holders = [], dict[tuple[str, object], str]()
+    out = []
+    holders: dict[tuple[str, str], str] = {}
     for name in sorted(name for name in files if files[name].get("state", "present") == "present"):
         for key in ("vnc", "mac"):
             value = files[name].get(key)

@@ -187,8 +187,8 @@ def test_diverged_is_refused_and_mended_as_it_says(pair: Pair) -> None:
     for option in ([], ["--check"]):
         done = pair.call("kc-configure", *option)
         assert done.returncode == 1 and "diverged" in done.stderr and not pair.played()
-    assert f"git -C {pair.work} merge node2/main, then kc-configure" in done.stderr
-    pair.git(pair.work, "merge", "-q", "node2/main")
+    assert f"git -C {pair.work} merge --no-edit node2/main, then kc-configure" in done.stderr
+    pair.git(pair.work, "merge", "-q", "--no-edit", "node2/main")
     assert pair.call("kc-configure").returncode == 0 and len(pair.heads()) == 1
 
 

@@ -68,7 +68,7 @@ def configure(pair: Pair, node: str, *options: str, expect: int = 0) -> str:
 
 
 def define(pair: Pair, node: str, memory: int, name: str = "web3") -> None:
-    text = f"node: node1\ndisks: [2M]\nmemory: {memory}\nimport: /root/guest.qcow2\n"
+    text = f"node: node1\ndisks: [2M]\nmemory: {memory}\nimport: /root/guest.qcow2\niso: /root/cd.iso\n"
     pair.write(node, f"{DEFINITIONS}/vm/{name}.yml", text)
 
 
@@ -84,6 +84,7 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
         lines = "".join(f"{key}={value}\n" for key, value in container_root.ENVIRONMENT.items())
         pair.write(node, "/etc/environment", lines)
     site.give_image("node1", "/root/guest.qcow2")
+    pair.run("node1", "truncate -s 1M /root/cd.iso")
     pair.write("node1", f"{DEFINITIONS}/defaults.yml", DEFAULTS)
     define(pair, "node1", 32)
     configure(pair, "node1", "--check")
@@ -91,6 +92,7 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
         pair.run(node, f"! test -e /etc/kisscluster/vm/web3.conf && ! test -e {BOOKS}")
     first = configure(pair, "node1", "--message", "'a guest from elsewhere'")
     pair.wait(lambda: counter(pair, "node2") > 3, 20, "web3 counts, mirrored")
+    assert "does not run yet" not in first and "fdset" in pair.run("node1", "kc-monitor web3 qmp query-block").stdout
     assert memories(pair) == ["32", "32"]
     log = pair.run("node2", f"git -C {DEFINITIONS} log --format=%s").stdout
     assert log.splitlines()[-1] == "a guest from elsewhere"
@@ -98,6 +100,8 @@ def test_definitions_reach_both_nodes_by_kc_configure(site: Site) -> None:
     define(pair, "node2", 33)
     assert "applies when it is started the next time" in configure(pair, "node2")
     assert memories(pair) == ["33", "33"]
+    pair.run("node1", f"cd {DEFINITIONS} && echo '# why' >> defaults.yml && git commit -qam why && git push -q")
+    assert [pair.run(node, f"git -C {BOOKS} log -1 --format=%s").stdout for node in NODES] == ["why\n"] * 2
 
 
 def test_definitions_pushed_while_a_node_was_off_reach_it(site: Site) -> None:
@@ -123,9 +127,9 @@ def test_histories_that_diverged_are_refused_and_mended_as_told(site: Site) -> N
     pair.run("node1", f"cd {DEFINITIONS} && git add -A && git commit -qm here")
     told = configure(pair, "node1", expect=1)
     assert "the definitions have diverged" in told
-    mend = f"git -C {DEFINITIONS} merge node2/main"
+    mend = f"git -C {DEFINITIONS} merge --no-edit node2/main"
     assert f"{mend}, then kc-configure" in told
-    pair.run("node1", mend + " --no-edit")
+    pair.run("node1", mend)
     configure(pair, "node1")
     assert memories(pair) == ["35", "35"]
     remove(pair)
@@ -171,6 +175,8 @@ def test_networks_move_to_bridge_and_vlan_under_the_connection(site: Site, manag
     variables = {**NETWORKS, "kisscluster_network": manager, "kisscluster_bridges": tagged}
     for node in NODES:
         pair.run(node, BARE.format(production=PRODUCTION[node], storage=STORAGE[node]))
+    if manager == "networkd":
+        refuse_while_a_guest_runs(site, variables)
     site.play(variables=variables)
     for node, peer in (NODES, NODES[::-1]):
         assert PRODUCTION[node] in pair.run(node, "ip -br address show br0").stdout
@@ -182,6 +188,13 @@ def test_networks_move_to_bridge_and_vlan_under_the_connection(site: Site, manag
     assert changed(said) == [0, 0], said
     assert STORAGE["node1"] in pair.run("node1", "ip address show stor").stdout
     pair.cable("node1", "storage", True)
+
+
+def refuse_while_a_guest_runs(site: Site, variables: dict[str, object]) -> None:
+    """It would lose its network; QEMU gives a guest's process another name."""
+    site.pair.run("node1", "systemd-run --unit=guest bash -c 'exec -a qemu-system-x86_64 sleep infinity'")
+    assert "and guests run here" in " ".join(site.play(variables=variables, expect=2).split())
+    site.pair.run("node1", "systemctl stop guest && ! ip -br address show br0")
 
 
 FILE = "/var/tmp/disk"

@@ -119,10 +119,47 @@ def test_all_mistakes_at_once() -> None:
     assert len(text.split("\n")) == 5 + 2
 
 
+@pytest.mark.parametrize(("key", "value"), [("vnc", "127.0.0.1:1"), ("mac", "02:00:c0:ff:ee:04")])
+def test_what_two_vms_cannot_share(key: str, value: str) -> None:
+    files = {"mail": {**WEB, key: value}, "shop": {**WEB, key: value, "node": "node2"}}
+    assert f"vm/shop.yml: key {key}, value '{value}': mail has the same" in refused(files)
+    assert plan({**files, "shop": {"state": "absent"}}) and plan({**files, "shop": {**WEB, key: ""}})
+
+
 def test_a_disk_is_never_taken_away() -> None:
     numbers = plan({"web1": {**WEB, "disks": ["1G", "2G"]}}).numbers
     assert numbers["web1"]["disks"][1] == {"minor": 11, "path": "/dev/vg0/web1.1"}
     assert "it has 2 disks" in refused({"web1": WEB}, numbers)
+    assert refused({"web1": WEB}, numbers, {"node1": numbers}).endswith("none is ever taken from a VM")
+
+
+def test_disks_that_were_removed_can_be_forgotten() -> None:
+    """By a person's word: the plan cannot tell them from those that were kept."""
+    numbers = plan({"web1": {**WEB, "disks": ["1G", "2G"]}}).numbers
+    gone = plan({"web1": {"state": "absent", "remove_disks": True}}, numbers).numbers
+    assert "delete what numbers.yml says of web1" in refused({"web1": WEB}, gone)
+    assert len(plan({"web1": WEB}, {}).vms[0]["disks"]) == 1
+
+
+def test_what_is_new_waits_while_a_node_is_away_and_gets_no_numbers() -> None:
+    """Else each node could give the same number, and make a disk of it, while it is alone."""
+    here = plan({"mail": WEB}).numbers
+    files = {"mail": {**WEB, "memory": 3, "disks": ["20G", "1G"]}, "shop": WEB, "gone": {"state": "absent"}}
+    alone = plan(files, here, {"node1": here})
+    assert [(vm["name"], len(vm["disks"]), "memory = 3\n" in vm["text"]) for vm in alone.vms] == [("mail", 1, True)]
+    assert alone.numbers == here and [vm["name"] for vm in alone.absent] == ["gone"]
+    both = plan(files, here, {"node1": here, "node2": here})
+    assert [len(vm["disks"]) for vm in both.vms] == [2, 1]
+
+
+def test_two_nodes_that_were_alone_gave_the_same_numbers() -> None:
+    """Two histories of numbers.yml that git merged."""
+    mail, shop = (plan({name: WEB}).numbers for name in ("mail", "shop"))
+    both = {**mail, **shop}
+    assert "shop both have port 7790: delete what it says of shop" in refused({"mail": WEB, "shop": WEB}, both)
+    assert "delete what it says of mail" in refused({"mail": WEB, "shop": WEB}, both, {"node1": shop, "node2": shop})
+    mended = plan({"mail": WEB, "shop": WEB}, mail).numbers
+    assert (mended["mail"], mended["shop"]["port"], mended["shop"]["disks"][0]["minor"]) == (mail["mail"], 7791, 11)
 
 
 def test_a_removed_vm_says_where_its_disks_are() -> None:

@@ -81,17 +81,24 @@ def planned(
 
     files: each VM's definition by its name. numbers: what was allocated before. seen: for each node its DRBD
     resources. A number is never changed and never given twice: not that of a removed VM, not that of a resource
-    which somebody else made.
+    which somebody else made. With one node in seen the other is away: new VMs and new disks wait, and get no numbers.
     """
-    mistakes = [line for name in sorted(files) for line in _wrong(name, files[name])]
+    mistakes = [line for name in sorted(files) for line in _wrong(name, files[name])] + _shared(files)
     if mistakes:
         raise Mistakes(mistakes)
     known = copy.deepcopy(dict(numbers))
     _adopt(files, known, seen)
-    present = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
+    made = {name for resources in seen.values() for name in resources}
+    _unique(known, made)
+    wanted = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
+    for name in wanted:
+        _keeps_all(name, files[name], known.get(name, {"disks": []}), made)
+    alone = len(seen) == 1
+    files = _at_once(files, known) if alone else files
+    present = [name for name in wanted if name in made or not alone]
     for name in present:
         _allocate(name, files[name], known, _Free(known, seen, first_port, first_minor))
-    absent = [name for name in sorted(files) if name not in present]
+    absent = [name for name in sorted(files) if name not in wanted]
     gone = [_gone(name, files[name], known.get(name, {})) for name in absent]
     return Plan([_vm(name, files[name], known[name]) for name in present], gone, known)
 
@@ -123,6 +130,20 @@ def _wrong(name: str, values: Values) -> list[str]:
         out.append(f"{where}: key remove_disks: expected only beside state: absent")
     missing = [key for key in ("node", "memory", "cpus", "bridge", "disks") if key not in values]
     return out + [f"{where}: key {key}: missing" for key in missing] + _wrong_values(where, values)
+
+
+def _shared(files: Mapping[str, Values]) -> list[str]:
+    """What two VMs have that only one may: after a failover they run side by side."""
+    out = []
+    holders: dict[tuple[str, str], str] = {}
+    for name in sorted(name for name in files if files[name].get("state", "present") == "present"):
+        for key in ("vnc", "mac"):
+            value = files[name].get(key)
+            other = holders.setdefault((key, str(value)), name)
+            if value and other != name:
+                where = f"vm/{name}.yml: key {key}, value {value!r}"
+                out.append(f"{where}: {other} has the same, and both may run on one node")
+    return out
 
 
 def _wrong_values(where: str, values: Values) -> list[str]:
@@ -159,6 +180,32 @@ def _adopt(files: Mapping[str, Values], known: dict[str, Any], seen: Mapping[str
         raise Mistakes(mistakes)
 
 
+def _unique(known: Values, made: set[str]) -> None:
+    """Nothing twice: git merges without a word what two nodes gave to different VMs while each was alone."""
+    holders: dict[str, str] = {}
+    for name in sorted(known, key=lambda name: (name not in made, name)):
+        record = known[name]
+        for what in [f"port {record['port']}", *(f"minor {disk['minor']}" for disk in record["disks"])]:
+            other = holders.setdefault(what, name)
+            if other != name:
+                raise Mistakes([f"numbers.yml: {other} and {name} both have {what}: delete what it says of {name}, "
+                                "which then gets new numbers"])
+
+
+def _at_once(files: Mapping[str, Values], known: Values) -> dict[str, Values]:
+    """Without the disks that are new."""
+    return {name: {**values, "disks": values.get("disks", [])[: len(known.get(name, {"disks": []})["disks"])]}
+            for name, values in files.items()}
+
+
+def _keeps_all(name: str, values: Values, record: Values, made: set[str]) -> None:
+    """No disk is taken away; that those of a removed VM are gone, only a person can say."""
+    if len(values["disks"]) < len(record["disks"]):
+        told = f"vm/{name}.yml: key disks: it has {len(record['disks'])} disks: none is ever taken from a VM"
+        gone = f"; if they were removed with an earlier {name}: delete what numbers.yml says of {name}"
+        raise Mistakes([told + (gone if name not in made else "")])
+
+
 def _told(record: Values) -> str:
     disks = ", ".join(f"minor {disk['minor']} {disk['path']}" for disk in record["disks"])
     return f"port {record['port']}, {disks}"
@@ -190,8 +237,6 @@ class _Free:
 def _allocate(name: str, values: Values, known: dict[str, Any], free: _Free) -> None:
     """Fill up what this VM lacks; disks are only ever added."""
     record = known.setdefault(name, {"port": free.port(), "disks": []})
-    if len(values["disks"]) < len(record["disks"]):
-        raise Mistakes([f"vm/{name}.yml: key disks: it has {len(record['disks'])} disks: none is ever taken from a VM"])
     pool = str(values["pool"])
     folder = pool if pool.startswith("/") else f"/dev/{pool}"
     for volume in range(len(record["disks"]), len(values["disks"])):

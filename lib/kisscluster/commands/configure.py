@@ -83,6 +83,8 @@ class Git:
         if not self.has("config", "remote.origin.pushurl"):
             self.do("config", "remote.origin.url", self.bare)
             self.do("config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+            self.do("config", "branch.main.remote", "origin")
+            self.do("config", "branch.main.merge", HEAD)
             for url in (self.bare, self.url(config.peer.storage)):
                 self.do("config", "--add", "remote.origin.pushurl", url)
 
@@ -106,7 +108,7 @@ class Git:
                 Exit.NO,
                 f"the definitions have diverged: {self.work} and {other} each have commits that the other lacks\n"
                 f"see them: git -C {self.work} log --left-right --patch main...{other}\n"
-                f"mend it: git -C {self.work} merge {other}, then kc-configure",
+                f"mend it: git -C {self.work} merge --no-edit {other}, then kc-configure",
             )
         if change:
             self.do("merge", "--quiet", "--ff-only", other)
@@ -130,8 +132,9 @@ class Git:
         for url in self.remotes.values():
             self.do("push", "--quiet", url, f"HEAD:{HEAD}")
         if self.peer:
-            follow = f"if test -d {self.work}/.git; then git -C {self.work} pull --quiet --ff-only {self.bare} main"
-            self.do_there(f"{follow}; else git clone --quiet {self.bare} {self.work}; fi", needed=False)
+            pull = f"git -c advice.diverging=no -C {self.work} pull -q --ff-only {self.bare} main"
+            clone = f"git clone -q {self.bare} {self.work}"
+            self.do_there(f"if test -d {self.work}/.git; then {pull}; else {clone}; fi", needed=False)
 
     def do_there(self, line: str, needed: bool = True) -> None:
         if self.peer:
@@ -139,7 +142,7 @@ class Git:
             if needed:
                 must(done, "ssh")
             elif done.status:
-                self.call.talk(f"{self.peer.name}: {self.work} does not follow: {done.talk}")
+                self.call.talk(f"{self.peer.name}: {self.work} lags, and kc-configure there tells why: {done.talk}")
 
 
 def must(done: Ended, what: str) -> Ended:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests.scenario.sim.moves import MOVES, Draw, InForce
 
-Kind = tuple[str, str, str]  # program, deed, what could be seen
+Kind = tuple[str, str, str]  # program, deed, who is heard
 
 MOMENT = 0.001  # seconds before a look at which the line is played that makes it a long one
 NEAR = 400  # looks of all processes
@@ -44,7 +44,7 @@ class Window(NamedTuple):
     name: str
     number: int
     deed: str  # what it is about to change
-    seen: str  # what could be seen on that node then
+    seen: str  # whom that node hears
 
     @property
     def kind(self) -> Kind:
@@ -60,7 +60,7 @@ class Strike(NamedTuple):
 
 
 class Record:
-    """The looks and deeds of all commands, while `on`; `seen`: what a node sees at that moment, in few words."""
+    """The looks and deeds of all commands, while `on`; `seen`: whom a node hears at that moment."""
 
     def __init__(self, seen: Callable[[str], str]) -> None:
         self.on = False
@@ -127,7 +127,7 @@ def choose(rng: random.Random, windows: list[Window], tried: Counter[Kind]) -> l
 
 
 def _weight(deed: str) -> int:
-    return 8 if deed.startswith(MARKS) else 3 if deed == HEARD else 1
+    return 8 if deed.startswith(MARKS) else 5 if deed == HEARD else 1
 
 
 def strike(rng: random.Random, played: list[tuple[float, str]], window: Window) -> Strike:

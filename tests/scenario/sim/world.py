@@ -138,8 +138,8 @@ class World:
     def between(self, name: str) -> None:
         """Where another process may come between: where this look was waited for, else now and then."""
         task = getcurrent() if self.stalls or self.interrupted or self.record.on else None
-        if not isinstance(task, Task):
-            return
+        if not isinstance(task, Task) or task.gone:
+            return  # what follows the end of a process is no look of its own
         key = task.owner.name, task.program, name
         self.record.look(self.now, *key, task)
         number, seconds = self.stalls.pop(key, (1, 0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -24,7 +25,7 @@ class PowerStrip:
 
     def __init__(self, net: Net, cut: Callable[[str], None]) -> None:
         self.cut = cut
-        self.path = build.lab_dir() / f"strip-{net.netns}"
+        self.path = build.lab_dir() / f"strip-{os.getpid()}-{net.netns}"
         self.path.unlink(missing_ok=True)
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(self.path))

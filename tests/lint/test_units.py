@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,19 @@ def test_every_state_file_named_is_documented() -> None:
     }
     assert len(named) > 10
     assert not {name for name in named if name not in page and not name.startswith("wake/")}
+
+
+@pytest.mark.parametrize(("mark", "word", "failed"), [
+    ("", "", True), ("incoming", "16010 ready", False), ("outgoing", "go", True), ("outgoing", "gone", False),
+    ("outgoing", "over", True),
+])
+def test_a_guest_that_is_killed_for_its_move_has_not_failed(mark: str, word: str, failed: bool, tmp_path: Path) -> None:
+    """systemd takes SIGKILL for a failure, though the unit is being stopped, and calls OnFailure=."""
+    for folder in ("incoming", "outgoing"):
+        (tmp_path / "local" / folder).mkdir(parents=True)
+    if mark:
+        (tmp_path / "local" / mark / "web1").write_text(f"{word}\n")
+    unit = text(ROOT / "systemd/kc-vm-failed@.service").replace("/run/kisscluster", str(tmp_path)).replace("%i", "web1")
+    conditions = [line for line in re.findall(r"^ExecCondition=(.*)", unit, re.M) if "systemctl" not in line]
+    done = [subprocess.run(shlex.split(line), check=False).returncode for line in conditions]
+    assert conditions and (not any(done)) == failed

@@ -152,6 +152,17 @@ def test_what_is_new_waits_while_a_node_is_away_and_gets_no_numbers() -> None:
     assert [len(vm["disks"]) for vm in both.vms] == [2, 1]
 
 
+def test_a_disk_that_was_refused_waits_while_a_node_is_away() -> None:
+    """It has its numbers; made on one node alone it would never be UpToDate, and its guest could not start."""
+    here = plan({"mail": WEB}).numbers
+    files = {"mail": {**WEB, "disks": ["20G", "1G"]}}
+    numbers = plan(files, here, {"node1": here, "node2": here}).numbers
+    alone = plan(files, numbers, {"node1": here})
+    assert [len(vm["disks"]) for vm in alone.vms] == [1] and alone.numbers == numbers
+    assert "never made" in refused({"mail": WEB}, numbers, {"node1": here, "node2": here})
+    assert plan({"mail": WEB}, {}, {"node1": here, "node2": here}).numbers == here
+
+
 def test_two_nodes_that_were_alone_gave_the_same_numbers() -> None:
     """Two histories of numbers.yml that git merged."""
     mail, shop = (plan({name: WEB}).numbers for name in ("mail", "shop"))

@@ -88,14 +88,14 @@ def planned(
         raise Mistakes(mistakes)
     known = copy.deepcopy(dict(numbers))
     _adopt(files, known, seen)
-    made = {name for resources in seen.values() for name in resources}
+    made = _made(seen)
     _unique(known, made)
     wanted = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
     for name in wanted:
-        _keeps_all(name, files[name], known.get(name, {"disks": []}), made)
+        _keeps_all(name, files[name], known.get(name, {"disks": []}), made.get(name, 0))
     alone = len(seen) == 1
-    files = _at_once(files, known) if alone else files
-    present = [name for name in wanted if name in made or not alone]
+    files = _at_once(files, made) if alone else files
+    present = [name for name in wanted if made.get(name) or not alone]
     for name in present:
         _allocate(name, files[name], known, _Free(known, seen, first_port, first_minor))
     absent = [name for name in sorted(files) if name not in wanted]
@@ -108,9 +108,10 @@ def _gone(name: str, values: Values, numbers: Values) -> dict[str, Any]:
 
 
 def _vm(name: str, values: Values, numbers: Values) -> dict[str, Any]:
+    """What one VM shall be; disks that wait for the other node have numbers and no size."""
     disks = [{"volume": volume, "minor": disk["minor"], "path": disk["path"], "size": size_of(size),
               "whole": with_metadata(size_of(size) or 0)}
-             for volume, (disk, size) in enumerate(zip(numbers["disks"], values["disks"], strict=True))]
+             for volume, (disk, size) in enumerate(zip(numbers["disks"], values["disks"], strict=False))]
     return {"name": name, "node": values["node"], "text": conf_text(values), "port": numbers["port"], "disks": disks,
             "import": values.get("import", ""), "iso": values.get("iso", "")}
 
@@ -180,7 +181,16 @@ def _adopt(files: Mapping[str, Values], known: dict[str, Any], seen: Mapping[str
         raise Mistakes(mistakes)
 
 
-def _unique(known: Values, made: set[str]) -> None:
+def _made(seen: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """How many disks each resource has, on the node where it has the most."""
+    made: dict[str, int] = {}
+    for resources in seen.values():
+        for name, found in resources.items():
+            made[name] = max(made.get(name, 0), len(found["disks"]))
+    return made
+
+
+def _unique(known: Values, made: Mapping[str, int]) -> None:
     """Nothing twice: git merges without a word what two nodes gave to different VMs while each was alone."""
     holders: dict[str, str] = {}
     for name in sorted(known, key=lambda name: (name not in made, name)):
@@ -192,18 +202,17 @@ def _unique(known: Values, made: set[str]) -> None:
                                 "which then gets new numbers"])
 
 
-def _at_once(files: Mapping[str, Values], known: Values) -> dict[str, Values]:
-    """Without the disks that are new."""
-    return {name: {**values, "disks": values.get("disks", [])[: len(known.get(name, {"disks": []})["disks"])]}
-            for name, values in files.items()}
+def _at_once(files: Mapping[str, Values], made: Mapping[str, int]) -> dict[str, Values]:
+    """Without the disks that are not made yet: also those that have their numbers wait, as a try was refused."""
+    return {name: {**values, "disks": values.get("disks", [])[: made.get(name, 0)]} for name, values in files.items()}
 
 
-def _keeps_all(name: str, values: Values, record: Values, made: set[str]) -> None:
-    """No disk is taken away; that those of a removed VM are gone, only a person can say."""
+def _keeps_all(name: str, values: Values, record: Values, made: int) -> None:
+    """No disk is taken away; that those which no node uses are gone, only a person can say."""
     if len(values["disks"]) < len(record["disks"]):
         told = f"vm/{name}.yml: key disks: it has {len(record['disks'])} disks: none is ever taken from a VM"
-        gone = f"; if they were removed with an earlier {name}: delete what numbers.yml says of {name}"
-        raise Mistakes([told + (gone if name not in made else "")])
+        gone = f"; if they were never made, or removed with an earlier {name}: delete what numbers.yml says of {name}"
+        raise Mistakes([told + (gone if made < len(record["disks"]) else "")])
 
 
 def _told(record: Values) -> str:

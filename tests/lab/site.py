@@ -29,11 +29,24 @@ SETTINGS: dict[str, object] = {
     "kisscluster_cluster": "lab", "kisscluster_ping": SWITCH, "kisscluster_accel": "tcg", "kisscluster_settle": 3}
 
 
-class Site:
-    """The collection of this checkout, a key that both nodes let in, and an inventory of the two."""
+def kept_process() -> dict[str, str]:
+    """One Python process a node for all tasks of a run, by mitogen: a new one for each takes seconds under tcg."""
+    program = shutil.which(DEBIAN_13)
+    plugins = Path(program).parents[1].glob("lib/*/site-packages/ansible_mitogen/plugins/strategy") if program else []
+    return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(next(iter(plugins))),
+            "ANSIBLE_TIMEOUT": "120"}
 
-    def __init__(self, pair: Pair, top: Path, settings: Mapping[str, object], hosts: Mapping[str, object] = {}) -> None:
+
+class Site:
+    """The collection of this checkout, a key that both nodes let in, and an inventory of the two.
+
+    environment: what ansible-playbook is told beside that.
+    """
+
+    def __init__(self, pair: Pair, top: Path, settings: Mapping[str, object], hosts: Mapping[str, object] = {},
+                 environment: Mapping[str, str] = {}) -> None:
         self.pair, self.top, self.settings, self.hosts = pair, top, settings, hosts
+        self.environment = environment
         self.key = top / "key"
         (top / "ansible.cfg").write_text("")
         shutil.copytree(build.CHECKOUT / "ansible", top / COLLECTION)
@@ -64,8 +77,10 @@ class Site:
 
     def is_well(self, seconds: float) -> None:
         """Wait until kc-status of both nodes is content."""
-        self.pair.wait(lambda: all(self.pair.run(node, "kc-status -q", check=False).returncode == 0 for node in NODES),
-                       seconds, "kc-status of both nodes says that all is well")
+        def well(node: str) -> bool:
+            return self.pair.run(node, "kc-status -q", timeout=seconds, check=False).returncode == 0
+
+        self.pair.wait(lambda: all(map(well, NODES)), seconds, "kc-status of both nodes says that all is well")
 
     def counts(self, vm: str, node: str, seconds: float) -> None:
         """Wait until a guest prints something there from now on."""
@@ -88,7 +103,8 @@ class Site:
             "unshare", "--pid", "--fork", "--kill-child", program,
             "-i", str(inventory), f"kisscluster.pair.{playbook}", *options, *extra)
         environment = {
-            **os.environ, "ANSIBLE_COLLECTIONS_PATH": str(self.top), "ANSIBLE_HOME": str(self.top / "home"),
+            **os.environ, **self.environment, "ANSIBLE_COLLECTIONS_PATH": str(self.top),
+            "ANSIBLE_HOME": str(self.top / "home"),
             "ANSIBLE_CONFIG": str(self.top / "ansible.cfg"), "ANSIBLE_PRIVATE_KEY_FILE": str(self.key),
             "ANSIBLE_HOST_KEY_CHECKING": "0", "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": "",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.top), "HOME": str(self.top)}

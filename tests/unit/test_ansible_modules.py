@@ -176,7 +176,7 @@ class Mirror:
         self.seen, self.size = seen, 1 << 20
 
     def __call__(self, line: str) -> Any:
-        if line.startswith("drbdadm resize"):
+        if line == RESIZE:
             self.size = 2 << 20
         if "query-named-block-nodes" in line:
             node = f'[{{"node-name": "disk0", "image": {{"virtual-size": {self.seen}}}}}]'
@@ -184,7 +184,7 @@ class Mirror:
         return self.answers.get(line.split()[1], "")
 
 
-RESIZE, TELL = "drbdadm resize --assume-clean web1/0", "kc-monitor web1 qmp block_resize"
+RESIZE, TELL = "drbdadm -- --assume-clean resize web1/0", "kc-monitor web1 qmp block_resize"
 
 
 @pytest.mark.parametrize("mirror,home,done", [

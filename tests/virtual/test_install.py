@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from tests.lab import package
 from tests.lab.guests import mark, marked
 from tests.lab.pair import NODES
-from tests.lab.site import Site, changed
+from tests.lab.site import DEBIAN_13, Site, changed, kept_process
 from tests.lab.virtual_bare import BarePair
 
 SETTINGS = {"kisscluster_network": "networkd", "kisscluster_disks": ["/dev/vdb"]}
@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     top = tmp_path_factory.mktemp("install")
     pair = BarePair()
     try:
-        yield Site(pair, top, SETTINGS, HOSTS)
+        yield Site(pair, top, SETTINGS, HOSTS, kept_process())
     finally:
         pair.close()
 
@@ -53,11 +53,16 @@ def define(folder: Path, vm: str, size: str = "4M", more: str = "") -> None:
 
 
 def vms(site: Site, folder: Path, *nodes: str) -> str:
-    return site.play(playbook="vms", nodes=nodes or NODES, variables={"vms_definitions": str(folder)}, timeout=LATE)
+    return play(site, playbook="vms", nodes=nodes or NODES, variables={"vms_definitions": str(folder)})
+
+
+def play(site: Site, *options: str, playbook: str = "install", nodes: tuple[str, ...] = NODES,
+         variables: Mapping[str, object] | None = None) -> str:
+    return site.play(*options, playbook=playbook, nodes=nodes, variables=variables, program=DEBIAN_13, timeout=LATE)
 
 
 def test_two_machines_become_a_pair(site: Site) -> None:
-    said = site.play("--diff", timeout=LATE)
+    said = play(site, "--diff")
     for node in NODES:
         assert site.pair.read(node, "/etc/kisscluster/secret").strip() not in said
         site.pair.run(node, "vgs vg0 && lsmod | grep -q ^drbd && ip -br address show br0 | grep -q 192.0.2.1")
@@ -65,7 +70,7 @@ def test_two_machines_become_a_pair(site: Site) -> None:
 
 
 def test_again_nothing_changes(site: Site) -> None:
-    assert changed(site.play(timeout=LATE)) == [0, 0]
+    assert changed(play(site)) == [0, 0]
 
 
 def test_three_vms_are_made_and_boot(site: Site, definitions: Path) -> None:
@@ -99,7 +104,7 @@ def test_an_upgrade_reboots_both_nodes_and_no_guest(site: Site) -> None:
     for vm, node in HOMES.items():
         mark(pair, node, vm)
     deb = str(package.newer(site.top, NEWER))
-    said = site.play(playbook="upgrade", variables={"upgrade_deb": deb}, timeout=2 * LATE)
+    said = play(site, playbook="upgrade", variables={"upgrade_deb": deb})
     assert min(changed(said)) > 5
     assert [pair.boots(node) for node in NODES] == [count + 1 for count in before]
     for node in NODES:

@@ -88,7 +88,8 @@ class Disk:
 
     def resize(self, wanted: int) -> None:
         """The size that both disks have; the new part is not resynced."""
-        self.module.run_command(["drbdadm", "resize", "--assume-clean", self.part], check_rc=True)
+        # what stands behind the -- goes to drbdsetup; drbdadm itself does not know that option
+        self.module.run_command(["drbdadm", "--", "--assume-clean", "resize", self.part], check_rc=True)
         end = time.monotonic() + PATIENCE
         while self.size() < wanted:
             if time.monotonic() > end:

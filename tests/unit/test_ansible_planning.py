@@ -119,9 +119,10 @@ def test_all_mistakes_at_once() -> None:
     assert len(text.split("\n")) == 5 + 2
 
 
-@pytest.mark.parametrize(("key", "value"), [("vnc", "127.0.0.1:1"), ("mac", "02:00:c0:ff:ee:04")])
-def test_what_two_vms_cannot_share(key: str, value: str) -> None:
-    files = {"mail": {**WEB, key: value}, "shop": {**WEB, key: value, "node": "node2"}}
+@pytest.mark.parametrize(("key", "value", "same"), [
+    ("vnc", "127.0.0.1:1", ":1"), ("mac", "02:00:c0:ff:ee:04", "02:00:C0:FF:EE:04")])
+def test_what_two_vms_cannot_share(key: str, value: str, same: str) -> None:
+    files = {"mail": {**WEB, key: same}, "shop": {**WEB, key: value, "node": "node2"}}
     assert f"vm/shop.yml: key {key}, value '{value}': mail has the same" in refused(files)
     assert plan({**files, "shop": {"state": "absent"}}) and plan({**files, "shop": {**WEB, key: ""}})
 

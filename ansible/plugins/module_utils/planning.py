@@ -140,7 +140,8 @@ def _shared(files: Mapping[str, Values]) -> list[str]:
     for name in sorted(name for name in files if files[name].get("state", "present") == "present"):
         for key in ("vnc", "mac"):
             value = files[name].get(key)
-            other = holders.setdefault((key, str(value)), name)
+            same = str(value).rpartition(":")[2] if key == "vnc" else str(value).lower()  # the display counts
+            other = holders.setdefault((key, same), name)
             if value and other != name:
                 where = f"vm/{name}.yml: key {key}, value {value!r}"
                 out.append(f"{where}: {other} has the same, and both may run on one node")
@@ -198,8 +199,9 @@ def _unique(known: Values, made: Mapping[str, int]) -> None:
         for what in [f"port {record['port']}", *(f"minor {disk['minor']}" for disk in record["disks"])]:
             other = holders.setdefault(what, name)
             if other != name:
-                raise Mistakes([f"numbers.yml: {other} and {name} both have {what}: delete what it says of {name}, "
-                                "which then gets new numbers"])
+                down = f"on the node that has it drbdadm down {name}, remove /etc/drbd.d/{name}.res, and "
+                raise Mistakes([f"numbers.yml: {other} and {name} both have {what}: {down if name in made else ''}"
+                                f"delete what it says of {name}, which then gets new numbers"])
 
 
 def _at_once(files: Mapping[str, Values], made: Mapping[str, int]) -> dict[str, Values]:

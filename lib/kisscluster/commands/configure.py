@@ -80,11 +80,12 @@ class Git:
         if not self.has("config", "user.email"):  # or a person could not merge
             self.do("config", "user.name", "root")
             self.do("config", "user.email", f"root@{self.node}")
+        if not self.has("config", "branch.main.merge"):
+            self.do("config", "branch.main.remote", "origin")
+            self.do("config", "branch.main.merge", HEAD)
         if not self.has("config", "remote.origin.pushurl"):
             self.do("config", "remote.origin.url", self.bare)
             self.do("config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
-            self.do("config", "branch.main.remote", "origin")
-            self.do("config", "branch.main.merge", HEAD)
             for url in (self.bare, self.url(config.peer.storage)):
                 self.do("config", "--add", "remote.origin.pushurl", url)
 

@@ -71,7 +71,7 @@ def make_healthy(pair: ContainerPair) -> None:
 
 def idle(pair: ContainerPair) -> bool:
     """Are both nodes as the fixture `lab` makes them?"""
-    command = f"grep -q '{HANDLER}' /etc/drbd.d/web1.res && ! pgrep qemu && ! grep Primary $KC_PROC_DRBD"
+    command = f"grep -q '{HANDLER}' /etc/drbd.d/web1.res && ! grep Primary $KC_PROC_DRBD"
     return (all(pair.nodes[node].process and not pair.run(node, command, check=False).returncode for node in NODES)
             and connected(pair))
 

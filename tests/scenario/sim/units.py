@@ -246,7 +246,8 @@ class Units:
             return
         side = machine.world.mirrors[vm].sides[machine.name]
         beside = side.state and side.state.linked and side.state.peer_role is Role.PRIMARY
-        if beside and not machine.run.has(f"local/incoming/{vm}"):
+        waits = machine.run.has(f"local/incoming/{vm}") and not machine.run.has(f"local/running/{vm}")
+        if beside and not waits:
             self.clock.after(0.2, self.life, self._execute, vm)  # vm_start.alone
             return
         if vm in machine.guests or side.state is None or side.state.role is not Role.PRIMARY:
@@ -254,7 +255,6 @@ class Units:
             self.guest_ended(vm, 1)
             return
         try:
-            waits = machine.run.has(f"local/incoming/{vm}")
             if not waits:
                 machine.run.write(f"local/running/{vm}", "")
         except OSError:

@@ -124,10 +124,11 @@ def test_a_power_loss_and_what_was_defined_meanwhile(site: Site, definitions: Pa
     assert "memory = 33" not in site.pair.read("node2", "/etc/kisscluster/vm/web3.conf")
     vms(site, definitions, "node2")
     site.pair.power_on("node1")
-    site.is_well(2 * PATIENCE)
+    site.pair.booted("node1")
     vms(site, definitions)
     for node in NODES:
         assert "memory = 33" in site.pair.read(node, "/etc/kisscluster/vm/web3.conf")
+    site.is_well(2 * PATIENCE)  # not before: the nodes' files differed
 
 
 def test_a_vm_is_removed(site: Site, definitions: Path) -> None:

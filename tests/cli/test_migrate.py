@@ -287,6 +287,22 @@ def test_put_away(node: FakeNode, why: str) -> None:
     assert not (node.run / "local/incoming/web1").exists()
 
 
+def test_it_ends_between_its_arrival_and_going_on(node: FakeNode) -> None:
+    """With 0, so systemd does not start it again; nobody waits for it for a minute."""
+    node.drbd("web1", BOTH)
+    node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010"})
+    node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+    with beating(node):
+        with qemu(node, receiver) as fake:
+            process = subprocess.Popen(node.argv("kc-migrate", "--direct", "web1"), env=node.environment())
+            until(lambda: (node.run / "local/incoming/web1").read_text() == "16010 ready\n")
+            node.facts({"peer/local/outgoing/web1": "gone"})
+            asked = len(fake.asked)
+            until(lambda: len(fake.asked) > asked + 2)
+        assert process.wait(10) == 0
+    assert not (node.run / "local/running/web1").exists() and not (node.run / "local/incoming/web1").exists()
+
+
 def test_nothing_is_put_away_that_runs_here(node: FakeNode) -> None:
     node.drbd("web1", HERE)
     node.facts(dict(RUNS))

@@ -231,7 +231,7 @@ def take(move: Move) -> str:
         else:  # it waits for the last step there, and for a disk that is frozen
             end = end or time.monotonic() + END
             late = "it was not handed over in time" if time.monotonic() > end else ""
-            why = "its QEMU ended" if state == "inmigrate" else late
+            why = "its QEMU ended" if state == "inmigrate" or move.ended() else late
         if why:
             return why
         if state == "inmigrate":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kisscluster.commands.common import place_of
-from kisscluster.decide.facts import Links, NodeFacts
+from kisscluster.decide.facts import Links, NodeFacts, VmFacts
 from kisscluster.decide.rules import may_go_alone
 from kisscluster.see.files import node_facts, vm_facts
 from tests.scenario.language import NETWORKS, NODES
@@ -19,10 +19,14 @@ AWAKE = 1.1  # seconds, two intervals: a kc-heartbeat that has stood still for l
 GOOD = ("UpToDate", "Consistent")
 
 
+def _fresh(machine: Machine, vm: str) -> bool:
+    """Was the mark written just now? Whoever writes it looks again, and takes it back where that says no (*13)."""
+    return (machine.var.age(f"ahead/{vm}") or 0.0) <= machine.var.sync_seconds + 0.001
+
+
 def _looks_again(machine: Machine, vm: str) -> bool:
-    """Is a command at work that writes the mark first, and takes it back where its second look says no (*13)?"""
-    fresh = (machine.var.age(f"ahead/{vm}") or 0.0) <= machine.var.sync_seconds + 0.001
-    return fresh or any(machine.run.locked(f"lock/{name}") for name in (vm, f"fence-{vm}"))
+    """Is a command at work that does so?"""
+    return _fresh(machine, vm) or any(machine.run.locked(f"lock/{name}") for name in (vm, f"fence-{vm}"))
 
 
 def _talks(machine: Machine) -> bool:
@@ -99,7 +103,11 @@ class Tickets:
             self.world.violated(f"{node} takes its peer for dead, and is cut off itself")
         words = {vm: mirror.sides[node].word() for vm, mirror in self.world.mirrors.items()}
         return [vm for vm, word in words.items() if word and not word.connected and word.disk in GOOD
-                and may_go_alone(facts, vm_facts(place, vm, self.world.home(vm)))]
+                and may_go_alone(facts, self._grounds(node, vm_facts(place, vm, self.world.home(vm))))]
+
+    def _grounds(self, node: str, vm: VmFacts) -> VmFacts:
+        mark = vm.me.ahead and not _fresh(self.world.machines[node], vm.name)
+        return vm._replace(me=vm.me._replace(ahead=mark))
 
     def _cut_off(self, node: str) -> bool:
         """Not by the peer's silence, which began no earlier; the peer is well, and could be heard for long enough."""

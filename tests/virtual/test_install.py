@@ -124,7 +124,7 @@ def test_a_power_loss_and_what_was_defined_meanwhile(site: Site, definitions: Pa
     assert "memory = 33" not in site.pair.read("node2", "/etc/kisscluster/vm/web3.conf")
     vms(site, definitions, "node2")
     site.pair.power_on("node1")
-    site.pair.booted("node1")
+    site.pair.run("node1", "systemctl is-system-running --wait", PATIENCE, check=False)
     vms(site, definitions)
     for node in NODES:
         assert "memory = 33" in site.pair.read(node, "/etc/kisscluster/vm/web3.conf")

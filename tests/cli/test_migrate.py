@@ -116,6 +116,11 @@ def sender(status: str) -> Callable[[str, FakeQemu], Any]:
     return answer
 
 
+def gives_up(node: FakeNode) -> None:
+    """drbdadm secondary succeeds, and the kernel says so."""
+    node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+
+
 def moving(node: FakeNode, peer: str = "16010 ready") -> None:
     node.drbd("web1", BOTH)
     node.facts({**RUNS, "local/outgoing/web1": "go", "peer/local/incoming/web1": peer})
@@ -258,7 +263,7 @@ def test_nothing_is_started_for_a_move_that_is_over(node: FakeNode) -> None:
     """Begun anew, since its disk could not be given up then."""
     node.drbd("web1", BOTH)
     node.facts({"peer/local/outgoing/web1": "over", "local/incoming/web1": "16010 ready"})
-    node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+    gives_up(node)
     with beating(node):
         assert node.call("kc-migrate", "--direct", "web1").returncode == 0
     assert node.called() == ["systemctl stop kc-promote@web1.service",
@@ -275,7 +280,7 @@ def test_put_away(node: FakeNode, why: str) -> None:
             node.links(DEAD)
         if why == "cable":
             node.drbd("web1", "WFConnection Primary/Unknown UpToDate/DUnknown s")
-        node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+        gives_up(node)
         if why == "leaving":
             node.facts({"local/leaving": ""})
         assert node.call("kc-migrate", "--direct", "web1").returncode == 0
@@ -291,7 +296,7 @@ def test_it_ends_between_its_arrival_and_going_on(node: FakeNode) -> None:
     """With 0, so systemd does not start it again; nobody waits for it for a minute."""
     node.drbd("web1", BOTH)
     node.facts({"peer/local/outgoing/web1": "go", "local/incoming/web1": "16010"})
-    node.answer("drbdadm", "secondary", f"sed -i 's/Primary/Secondary/' {node.base}/proc")
+    gives_up(node)
     with beating(node):
         with qemu(node, receiver) as fake:
             process = subprocess.Popen(node.argv("kc-migrate", "--direct", "web1"), env=node.environment())

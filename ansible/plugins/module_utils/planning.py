@@ -90,7 +90,7 @@ def planned(
     _adopt(files, known, seen)
     made = _made(seen)
     _unique(known, made)
-    wanted = [name for name in sorted(files) if files[name].get("state", "present") == "present"]
+    wanted = _wanted(files)
     for name in wanted:
         _keeps_all(name, files[name], known.get(name, {"disks": []}), made.get(name, 0))
     alone = len(seen) == 1
@@ -133,11 +133,16 @@ def _wrong(name: str, values: Values) -> list[str]:
     return out + [f"{where}: key {key}: missing" for key in missing] + _wrong_values(where, values)
 
 
+def _wanted(files: Mapping[str, Values]) -> list[str]:
+    """The VMs that are to be there."""
+    return [name for name in sorted(files) if files[name].get("state", "present") == "present"]
+
+
 def _shared(files: Mapping[str, Values]) -> list[str]:
     """What two VMs have that only one may: after a failover they run side by side."""
     out = []
     holders: dict[tuple[str, str], str] = {}
-    for name in sorted(name for name in files if files[name].get("state", "present") == "present"):
+    for name in _wanted(files):
         for key in ("vnc", "mac"):
             value = files[name].get(key)
             same = str(value).rpartition(":")[2] if key == "vnc" else str(value).lower()  # the display counts

@@ -238,9 +238,6 @@ class Process:
         if self.guest:
             self.guest.end(137)
 
-    def close(self) -> None:
-        pass
-
 
 def tell(_: object, name: str, command: str) -> None:
     """vm_stop's word to a QEMU."""

@@ -1,6 +1,7 @@
 """What most commands begin with: the configuration, the facts, the VM that was named."""
 
 import argparse
+import time
 
 from kisscluster.act.systemd import enqueue, unit
 from kisscluster.base.cli import Call
@@ -15,6 +16,9 @@ from kisscluster.decide.quorum import Decision
 from kisscluster.decide.rules import may_go_alone, overtaken
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts, word
+
+ANSWERED = 3.0  # seconds for a living peer to answer our news
+PAUSE = 0.1  # seconds between two looks
 
 
 def vm_argument(parser: argparse.ArgumentParser) -> None:
@@ -88,12 +92,18 @@ def ask_to_move(call: Call, place: Place, name: str) -> None:
 
 def go_ahead(call: Call, place: Place, vm: Resource) -> bool:
     """Write first that we go on alone, then look again (*): the peer may have our word meanwhile, or have gone on."""
+    by_its_word = node_facts(place).alive
     fresh = call.write(place.state, f"ahead/{vm.name}", "", durable=True)
-    node, facts = facts_of(place, vm)
-    # a slow disk may have taken a minute for the mark: what permitted it must still be true without it
-    grounds = facts._replace(me=facts.me._replace(ahead=not fresh))
-    if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):
-        return True
+    end = time.monotonic() + (ANSWERED if fresh and by_its_word else 0)
+    while True:
+        node, facts = facts_of(place, vm)
+        # a slow disk may have taken a minute for the mark: what permitted it must still be true without it
+        grounds = facts._replace(me=facts.me._replace(ahead=not fresh))
+        if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):
+            return True
+        if not node.alive or facts.peer.drbd is not None or time.monotonic() >= end:
+            break
+        time.sleep(PAUSE)  # the mark is news, which takes the peer's older words away (*15): it has to speak again
     if fresh:
         call.remove(place.state, f"ahead/{vm.name}", durable=True)
     return False

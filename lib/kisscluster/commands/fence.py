@@ -6,12 +6,11 @@ from contextlib import nullcontext
 
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import place_of
+from kisscluster.commands.common import PAUSE, place_of
 from kisscluster.decide.facts import NodeFacts
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, is_proven, node_facts, peer_start
 
-PAUSE = 0.2
 RETURN = 300.0  # seconds
 
 

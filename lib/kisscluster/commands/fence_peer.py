@@ -10,13 +10,12 @@ from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Resource
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import checked, go_ahead, place_of, vm_or_unknown
+from kisscluster.commands.common import PAUSE, checked, go_ahead, place_of, vm_or_unknown
 from kisscluster.decide import fence
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts
 
-PAUSE = 0.1  # seconds between two looks at the facts
 HANDOVER = 5.0  # seconds for an earlier handler of the same resource to notice that it is over
 WHY = {
     4: "the peer's copy is behind ours",

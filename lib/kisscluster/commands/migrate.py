@@ -13,7 +13,7 @@ from kisscluster.act.systemd import enqueue, unit, wait_for
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import ask_to_move, facts_of, fresh_facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import PAUSE, ask_to_move, facts_of, fresh_facts_of, named_vm, place_of, vm_argument
 from kisscluster.commands.guest import ENDS
 from kisscluster.commands.vm_stop import Process
 from kisscluster.decide.migrate import GO_ON, GONE, OVER, broken, handed_over, port_of, refusal, settled
@@ -21,7 +21,6 @@ from kisscluster.decide.quorum import HOME, decide
 from kisscluster.see import kernel
 from kisscluster.see.files import Place
 
-PAUSE = 0.1  # seconds between two looks
 ANSWER, CANCEL = 5.0, 20.0  # seconds for QEMU to answer, and to say how a migration ended that was cancelled
 START, END = 90.0, 60.0  # seconds for the peer to get ready, and for the other to end its part
 FIRST_PORT, PORTS = 16000, 16000  # below those that the kernel gives to connections

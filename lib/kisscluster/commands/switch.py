@@ -5,11 +5,9 @@ import time
 
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import place_of, say_word
+from kisscluster.commands.common import PAUSE, place_of, say_word
 from kisscluster.decide.human import Word
 from kisscluster.see.files import Place, own_word, word
-
-PAUSE = 0.2  # seconds between two looks
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

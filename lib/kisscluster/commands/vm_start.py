@@ -11,14 +11,12 @@ from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
 from kisscluster.base.run import environment
-from kisscluster.commands.common import facts_of, forget, named_vm, place_of, say_word, vm_argument
+from kisscluster.commands.common import PAUSE, facts_of, forget, named_vm, place_of, say_word, vm_argument
 from kisscluster.decide.migrate import port_of
 from kisscluster.decide.quorum import HOLD, decide
 from kisscluster.decide.rules import belongs_here
 from kisscluster.see import kernel
 from kisscluster.see.files import Place
-
-PAUSE = 0.2
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,7 @@ from kisscluster.commands.common import facts_of, forget, named_vm, place_of, sa
 from kisscluster.see.files import Place
 
 PRESS_AGAIN = 10.0  # seconds; some guests miss the first press of the button
-QUIT, KILL = 5.0, 5.0  # seconds for QEMU to end by itself, and to die
-PAUSE = 0.2
+QUIT, KILL, PAUSE = 5.0, 5.0, 0.2  # seconds for QEMU to end by itself, and to die; and between two looks
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -132,6 +132,8 @@ MUTANTS = [
     Mutant("35-shut-down-instead-of-moved", "a guest that must go is shut down, though it could go live", ((
         "decide/migrate.py", '        return "" if refusal(node, vm) else LIVE\n',
         '        return "" if refusal(node, vm) else RESTART if must else LIVE\n'),)),
+    Mutant("36-the-second-look-does-not-wait", "who is about to go on does not wait until its peer has answered that", ((
+        "commands/common.py", "ANSWERED = 3.0 ", "ANSWERED = 0.0 "),)),
     Mutant("34-home-before-the-resync-ended", "a guest goes where its copy is still being resynced", (
         ("decide/rules.py", WHERE, "    return vm.at_home\n"),
         ("decide/rules.py", GIVE_UP, "    return vm.me.drbd is not None and vm.me.drbd.connected and node.alive and node.peer.fit\n"))),

@@ -56,6 +56,14 @@ class World:
         for node, peer in zip(self.nodes, reversed(linked), strict=True):
             if not peer:
                 node.lost()
+        for source, target in (self.nodes, self.nodes[::-1]):
+            if source.conn is Conn.SOURCE and target.conn is Conn.TARGET:
+                target.overwritten(source.meta.bitmap)
+
+    def half_connect(self, node: int) -> None:
+        """Both say hello, the answer comes too late for one of them."""
+        self.nodes[node].meet(self.nodes[1 - node].hello())
+        self.nodes[node].lost()
 
     def sync(self) -> list[list[Effect]]:
         """The resync ends."""
@@ -294,6 +302,19 @@ def test_interrupted_resync_goes_on_in_the_same_direction(world: World) -> None:
                             "WFConnection ro:Secondary/Unknown ds:Inconsistent/DUnknown r"]
     world.connect()
     assert [node.conn for node in world.nodes] == [Conn.SOURCE, Conn.TARGET]
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_resync_that_only_one_side_saw_begin_begins_again(world: World, half: int) -> None:
+    world.promote(0)
+    world.lose()
+    world.nodes[0].fence_answered(4, world.nodes[0].epoch)
+    for _ in range(3):
+        for _ in range(3):
+            world.half_connect(half)
+        world.connect()
+        assert [node.conn for node in world.nodes] == [Conn.SOURCE, Conn.TARGET]
+        world.lose()
 
 
 def test_source_that_missed_the_end_of_the_resync(world: World) -> None:

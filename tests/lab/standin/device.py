@@ -212,7 +212,8 @@ class Device:
             self.consent.set_result(None)
 
     async def _resync(self, link: Link) -> None:
-        link.send({"is": "image"}, zlib.compress(os.pread(self.fd, self.size, 0), 1))
+        image = zlib.compress(os.pread(self.fd, self.size, 0), 1)
+        link.send({"is": "image", "identifier": self.state.meta.bitmap}, image)
         await asyncio.sleep(RESYNC_SECONDS)
         link.send({"is": "synced", "current": self.state.meta.current})
 
@@ -222,7 +223,8 @@ class Device:
     def _take_state(self, message: Message, _data: bytes) -> None:
         self.settle(self.state.peer_is(Role(message["role"]), Disk(message["disk"])))
 
-    def _take_image(self, _message: Message, data: bytes) -> None:
+    def _take_image(self, message: Message, data: bytes) -> None:
+        self.settle(self.state.overwritten(message["identifier"]))
         os.pwrite(self.fd, zlib.decompress(data), 0)
         newer, self.newer = self.newer, []
         for offset, written in newer:

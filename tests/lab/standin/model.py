@@ -292,15 +292,21 @@ class Resource:
         meta = self.meta
         mine, theirs = _negotiated(self.disk), _negotiated(peer.disk)
         if winner > 0:
-            meta.bitmap = _sync_id(meta.current, meta.bitmap)
+            if not meta.bitmap or peer.current != meta.history[0]:  # else it heard nothing of the last start [rule 51]
+                meta.history = (meta.bitmap, meta.history[0]) if meta.bitmap else meta.history
+                meta.bitmap = _sync_id(meta.current, meta.bitmap)
             bad = Disk.INCONSISTENT
             return self._change(conn=Conn.SOURCE, peer_role=peer.role, disk=mine, peer_disk=bad)
         if winner < 0:
-            meta.current, meta.bitmap = _sync_id(peer.current, peer.bitmap), 0
             return [Effect.BEFORE_TARGET, *self._change(
                 conn=Conn.TARGET, peer_role=peer.role, disk=Disk.INCONSISTENT, peer_disk=theirs)]
         self.crashed = False
         return self._change(conn=Conn.CONNECTED, peer_role=peer.role, disk=mine, peer_disk=theirs)
+
+    def overwritten(self, identifier: int) -> list[Effect]:
+        """The source began: our copy is one in between now [receive_sync_uuid]."""
+        self.meta.current, self.meta.bitmap = identifier, 0
+        return self._change()
 
     def synced(self, peer_current: int) -> list[Effect]:
         """The resync is finished; the source's identifier is now that of both [drbd_resync_finished]."""
@@ -576,8 +582,8 @@ def _has_data(disk: Disk) -> bool:
 
 
 def _sync_id(current: int, bitmap: int) -> int:
-    """The identifier of a copy that is being overwritten, the same on both sides."""
-    return (bitmap or current) ^ 1 << 62
+    """The identifier of a copy that is being overwritten [drbd_gen_and_send_sync_uuid]."""
+    return (bitmap or current) + (1 << 48)
 
 
 def outdated(meta: Meta) -> Meta:

@@ -227,6 +227,7 @@ class Side:
         if peer.state is None or peer.state.conn is not Conn.TARGET:
             return  # it refused
         peer.content = GARBAGE
+        peer.settle(peer.state.overwritten(self.state.meta.bitmap))
         self.mirror.clock.after(self.mirror.pace.resync, self.life, self._finish_sync, peer)
 
     def _finish_sync(self, peer: Side) -> None:

@@ -7,7 +7,9 @@ import pytest
 from kisscluster.decide.facts import NodeFacts
 from kisscluster.decide.quorum import FACTS, what_if
 from tests.scenario.language import FOLDER, Mistake, Scenario, load, load_all, parse, parse_step
+from tests.scenario.search import Searcher, Steps
 from tests.scenario.sim.play import Play, seen
+from tests.scenario.sim.trial import Found
 
 
 @pytest.mark.parametrize("scenario", load_all("simulator"), ids=lambda scenario: scenario.name)
@@ -43,3 +45,15 @@ def test_what_can_be_supposed_can_be_seen(name: str, value: str) -> None:
     others = seen(NodeFacts())
     assert seen(what_if({name: value})) == {**others, name: value}
     assert parse_step(f"within 1 node1 sees {name}={value}").condition
+
+
+def test_a_finding_is_shrunk_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run tells the moments at which its steps came, with the noise of floating point."""
+    def again(_searcher: Searcher, steps: Steps, seed: int, lag: float, base: int) -> Found | None:
+        played = [(gap + 2e-14, line) for gap, line in steps]
+        return Found("1.00 broken", played, base, seed, lag) if "hang node1" in str(steps) and len(steps) > 1 else None
+
+    monkeypatch.setattr(Searcher, "again", again)
+    found = Found("7.31 broken", [(5.4123, "reboot node1"), (0.26, "wake node1"), (0.7, "hang node1")], 0, 1, 0.3)
+    searcher = Searcher.__new__(Searcher)
+    assert searcher.shrink(found).steps == [(0.0, "wake node1"), (0.0, "hang node1")]

@@ -160,8 +160,9 @@ class Side:
 
     def _answered(self, code: int, epoch: int) -> None:
         if self.state:
+            was_frozen = self.state.frozen
             effects = self.state.fence_answered(code, epoch)
-            self.released = not self.state.frozen and not self.state.linked
+            self.released = self.released or was_frozen and not self.state.frozen and not self.state.linked
             self.settle(effects)
 
     def _may_be_target(self, code: int) -> None:

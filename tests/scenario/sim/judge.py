@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tests.scenario.sim.machine import Machine
     from tests.scenario.sim.world import World
 
+TOLD = 1.0  # seconds until the peer has heard that a mark was taken back: two looks of the heartbeat
+
 
 class Judge:
     """Watches every acknowledged write and every reset."""
@@ -26,6 +28,7 @@ class Judge:
         self.excused: set[str] = set()  # VMs that two nodes may write to: nothing can avoid it in this run
         self.loss_accepted: set[str] = set()
         self.forked: set[str] = set()
+        self.unmarked_at: dict[tuple[str, str], float] = {}  # (VM, node): when it was last no longer ahead
 
     def begin(self) -> None:
         """Every guest has just written."""
@@ -70,6 +73,7 @@ class Judge:
 
     def unmarked(self, side: Side) -> None:
         """Its node is no longer ahead: then nobody knows that what is written without the peer is the newest."""
+        self.unmarked_at[side.mirror.name, side.node] = self.world.now
         word = side.word()
         if word is not None and word.running_alone and side.mirror.name not in self.loss_accepted:
             self.violated(f"{side.mirror.name}: {side.node} writes alone, and its mark ahead is taken away")
@@ -94,6 +98,10 @@ class Judge:
 
     def reset(self, machine: Machine) -> None:
         """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""
-        peer = self.world.machines[machine.peer]
-        if not any(peer.var.has(f"ahead/{vm}") and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
+        if not any(self._ahead(vm, machine.peer) and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
             self.violated(f"{machine.name} was reset without having been overtaken")
+
+    def _ahead(self, vm: str, node: str) -> bool:
+        """Is it, or was it when its peer last heard it? Who lost power before it was promoted takes the mark back."""
+        recent = self.world.now - self.unmarked_at.get((vm, node), -TOLD) < TOLD
+        return recent or self.world.machines[node].var.has(f"ahead/{vm}")

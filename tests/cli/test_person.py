@@ -1,5 +1,6 @@
 """Guests that a person starts and stops, and the words that keep them down."""
 
+import fcntl
 import subprocess
 import time
 
@@ -52,3 +53,16 @@ def test_start_of_the_good_copys_guest_stays_here(node: FakeNode) -> None:
     node.drbd("web2", "SyncSource Secondary/Secondary UpToDate/Inconsistent r")
     assert node.call("kc-vm-start", "web2").returncode == 0
     assert node.called()[-1] == "systemctl start kc-vm@web2.service"
+
+
+def test_a_word_waits_for_who_keeps_the_newest(node: FakeNode) -> None:
+    """kc-quorum had read "on" when a person said "off", and wrote it down after that."""
+    (node.run / "lock").mkdir()
+    with (node.run / "lock/quorum").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(node.argv("kc-standby", "on"), env=node.environment()) as process:
+            time.sleep(0.5)
+            assert process.poll() is None and not (node.run / "local/standby").exists()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert process.wait(10) == 0
+    assert (node.run / "local/standby").read_text() == (node.lib / "words/standby").read_text() == "yes 1\n"

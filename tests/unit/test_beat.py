@@ -1,5 +1,6 @@
 """kc-heartbeat's files: what an earlier run left, what changes wake, marks in their order."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,25 @@ def test_who_gives_way(node: Node, mine: str, peers: str, gives: bool) -> None:
     for _ in range(3):
         node.round(drbd_web1=APART, claim_web1=peers)
     assert node.run.has("yields/web1") is gives
+
+
+def test_a_word_about_a_disk_never_stands_there_without_its_marks(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that looks in between would take the peer for one that is not ahead, or has not yielded."""
+    done: list[tuple[bool, str]] = []
+    write, remove = State.write, State.remove
+
+    def note(kind: bool, call: Callable[..., bool]) -> Callable[..., bool]:
+        def noted(self: State, name: str, *more: str) -> bool:
+            done.append((kind, name))
+            return call(self, name, *more)
+        return noted
+    monkeypatch.setattr(State, "write", note(True, write))
+    monkeypatch.setattr(State, "remove", note(False, remove))
+    node.kernel["web1"] = APART
+    node.round(drbd_web1=APART, yields_web1="")
+    node.round(drbd_web1=APART, yields_web1="")
+    assert done.index((True, "peer/yields/web1")) < done.index((True, "peer/drbd/web1"))
+    done.clear()
+    node.kernel["web1"] = EVEN
+    node.round(drbd_web1=APART, yields_web1="")
+    assert done.index((False, "peer/drbd/web1")) < done.index((False, "peer/yields/web1"))

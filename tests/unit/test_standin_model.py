@@ -442,3 +442,22 @@ def test_failed_disk(world: World) -> None:
     world.nodes[1].peer_is(Role.PRIMARY, Disk.DISKLESS)
     assert world.show()[0] == "Connected ro:Primary/Secondary ds:Diskless/UpToDate r"
     assert not world.nodes[0].frozen
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_disk_that_came_back_is_mended_after_a_break_too(world: World, promoted: bool) -> None:
+    """The source has an identifier for it, though nobody had written meanwhile."""
+    if promoted:
+        world.promote(0)
+    node, source = world.nodes[1], world.nodes[0]
+    node.disk_failed()
+    source.peer_is(Role.SECONDARY, Disk.DISKLESS)
+    node.attach()
+    source.peer_attached()
+    node.overwritten(source.meta.bitmap)
+    assert [one.conn for one in world.nodes] == [Conn.SOURCE, Conn.TARGET] and node.meta.current
+    world.lose()
+    if promoted:
+        source.fence_answered(4, source.epoch)
+    world.connect()
+    assert [one.conn for one in world.nodes] == [Conn.SOURCE, Conn.TARGET]

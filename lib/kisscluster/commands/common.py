@@ -17,7 +17,7 @@ from kisscluster.decide.rules import may_go_alone, overtaken
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts, word
 
-ANSWERED = 3.0  # seconds for a living peer to answer our news
+ANSWERED = 3.0  # seconds for a living peer to answer our news, and for kc-quorum to end
 PAUSE = 0.1  # seconds between two looks
 
 
@@ -69,9 +69,10 @@ def status_of(decision: Decision) -> Exit:
 
 def say_word(call: Call, place: Place, name: str, yes: bool) -> None:
     """Keep a human's word over reboots, newer than any said before on either node."""
-    new = Word(word(place, name).counter + 1, yes)
-    call.write(call.state, f"words/{name}", str(new), durable=True)
-    call.write(call.run, f"local/{name}", str(new))
+    with call.locked("lock/quorum", ANSWERED):  # kc-quorum, which keeps the newest, may have read the one before
+        new = Word(word(place, name).counter + 1, yes)
+        call.write(call.state, f"words/{name}", str(new), durable=True)
+        call.write(call.run, f"local/{name}", str(new))
     call.wake("failover")
 
 
@@ -90,23 +91,25 @@ def ask_to_move(call: Call, place: Place, name: str) -> None:
     call.wake("failover")
 
 
-def go_ahead(call: Call, place: Place, vm: Resource) -> bool:
+def go_ahead(call: Call, place: Place, vm: Resource, patience: float = ANSWERED) -> bool:
     """Write first that we go on alone, then look again (*): the peer may have our word meanwhile, or have gone on."""
-    by_its_word = node_facts(place).alive
+    by_its_word, going = node_facts(place).alive, False
     fresh = call.write(place.state, f"ahead/{vm.name}", "", durable=True)
-    end = time.monotonic() + (ANSWERED if fresh and by_its_word else 0)
-    while True:
-        node, facts = facts_of(place, vm)
-        # a slow disk may have taken a minute for the mark: what permitted it must still be true without it
-        grounds = facts._replace(me=facts.me._replace(ahead=not fresh))
-        if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):
-            return True
-        if not node.alive or facts.peer.drbd is not None or time.monotonic() >= end:
-            break
-        time.sleep(PAUSE)  # the mark is news, which takes the peer's older words away (*15): it has to speak again
-    if fresh:
-        call.remove(place.state, f"ahead/{vm.name}", durable=True)
-    return False
+    end = time.monotonic() + (patience if fresh and by_its_word else 0)
+    try:
+        while True:
+            node, facts = fresh_facts_of(place, vm)
+            # a slow disk may have taken a minute for the mark: what permitted it must still be true without it
+            grounds = facts._replace(me=facts.me._replace(ahead=not fresh))
+            going = may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds))
+            over = node.stale or not node.alive or facts.connected or facts.me.yields or facts.peer.drbd is not None
+            if going or over or time.monotonic() >= end:
+                return going
+            time.sleep(PAUSE)  # the mark is news, which takes the peer's older words away (*15): it has to speak again
+    finally:
+        word = kernel.read().get(vm.name)
+        if fresh and not going and (word is None or not word.only_copy):
+            call.remove(place.state, f"ahead/{vm.name}", durable=True)
 
 
 def ask(call: Call, place: Place, vm: Vm) -> promote.Verdict:

@@ -16,11 +16,8 @@ PAUSE = 0.2  # seconds; the kernel has no event for "closed" that a command coul
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     vm_argument(parser)
-    parser.add_argument(
-        "--orphan",
-        action="store_true",
-        help="only if nothing runs on it and nothing is about to; for kc-demote@VM.service",
-    )
+    why = "only if nothing runs on it and nothing is about to; for kc-demote@VM.service"
+    parser.add_argument("--orphan", action="store_true", help=why)
 
 
 def is_orphan(call: Call) -> bool:

@@ -10,7 +10,7 @@ from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Resource
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import PAUSE, checked, go_ahead, place_of, vm_or_unknown
+from kisscluster.commands.common import ANSWERED, PAUSE, checked, go_ahead, place_of, vm_or_unknown
 from kisscluster.decide import fence
 from kisscluster.decide.facts import NodeFacts, VmFacts
 from kisscluster.see import kernel
@@ -58,7 +58,7 @@ def once(call: Call, place: Place, vm: Resource, promoting: bool) -> int:
         reset(call.doer)
         return fence.WAIT
     if code in WHY and code != fence.REFUSED:
-        if not go_ahead(call, place, vm):
+        if not go_ahead(call, place, vm, 0 if promoting else ANSWERED):
             return fence.REFUSED if promoting else fence.WAIT
         log(call, f"{vm.name}: answering {code}: {'this copy went on alone before' if before.me.ahead else WHY[code]}")
     if code == fence.WAIT:

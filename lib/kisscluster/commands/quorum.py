@@ -11,11 +11,8 @@ from kisscluster.see.files import Place, is_proven, node_facts, own_word, word
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--what-if",
-        metavar="FACT=VALUE,...",
-        help="only answer what would be decided; what is not named is as on a healthy pair",
-    )
+    what = "only answer what would be decided; what is not named is as on a healthy pair"
+    parser.add_argument("--what-if", metavar="FACT=VALUE,...", help=what)
 
 
 def supposed(text: str) -> Decision:

@@ -129,9 +129,11 @@ class Beat:
         wanted |= {f"peer/{name}": value for name, value in heart.peer_facts().items()}
         if heart.peer_boot:
             wanted["peer/boot"] = heart.peer_boot
-        for name in [name for name in self.written if name not in wanted and name not in ("links", "alive")]:
+        # whoever looks in between must not see a word about a disk without the marks that came with it
+        gone = [name for name in self.written if name not in wanted and name not in ("links", "alive")]
+        for name in sorted(gone, key=lambda name: not name.startswith("peer/drbd/")):
             changed |= {name} if self._forget(name) else set()
-        for name, value in wanted.items():
+        for name, value in sorted(wanted.items(), key=lambda fact: fact[0].startswith("peer/drbd/")):
             changed |= {name} if self._keep(name, value) else set()
         self.published = self._keep("alive", f"{now:.3f}")
         return changed - {"peer/decision"}

@@ -292,7 +292,8 @@ class Resource:
         meta = self.meta
         mine, theirs = _negotiated(self.disk), _negotiated(peer.disk)
         if winner > 0:
-            if not meta.bitmap or peer.current != meta.history[0]:  # else it heard nothing of the last start [rule 51]
+            unheard = peer.current == meta.history[0] and meta.bitmap == _sync_id(meta.current, peer.current)
+            if not unheard:  # else the peer knows nothing of our last start [rule 51]
                 meta.history = (meta.bitmap, meta.history[0]) if meta.bitmap else meta.history
                 meta.bitmap = _sync_id(meta.current, meta.bitmap)
             bad = Disk.INCONSISTENT
@@ -480,6 +481,7 @@ class Resource:
 
     def peer_attached(self) -> list[Effect]:
         """The peer's disk is back, and gets what it missed from ours."""
+        self.meta.bitmap = self.meta.bitmap or _sync_id(self.meta.current, 0)
         return self._change(conn=Conn.SOURCE, peer_disk=Disk.INCONSISTENT)
 
     def spoil(self, disk: Disk) -> list[Effect]:

@@ -76,8 +76,8 @@ MUTANTS = [
         ("decide/plan.py", "node.alive and (vm.peer_primary or vm.peer.off):", "node.alive and vm.peer.off:"))),
     Mutant("13-give-the-word-without-a-second-look", "the word is given without a look at ahead", (
         ("see/beat.py", 'if name.startswith("yields/") and self.state.has(f"ahead/{vm}"):', "if False:"),
-        ("commands/common.py", "if may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds)):",
-         "if True:"))),
+        ("commands/common.py", "going = may_go_alone(node, grounds) and not facts.me.yields and not (fresh and overtaken(node, grounds))",
+         "going = True"))),
     Mutant("14-the-last-heard-word-wins", "of two words the peer's wins, whatever their counters", ((
         "see/files.py", "    return max(Word.parse(line) for line in sources)\n",
         "    return [Word.parse(line) for line in sources if line is not None or line is sources[0]][-1]\n"),)),

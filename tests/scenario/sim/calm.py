@@ -87,7 +87,8 @@ class Calm:
         """Does nobody and nothing keep that node from running what the other one runs?"""
         world = self.world
         lan = world.wires.reaches_switch(peer.name) or world.wires.both_ways("production")
-        refuses = any((peer.var.peek(f"words/{word}") or "").startswith("yes") for word in ("standby", "maintenance"))
+        said = [(peer, "standby"), *((machine, "maintenance") for machine in world.machines.values())]
+        refuses = any((machine.var.peek(f"words/{word}") or "").startswith("yes") for machine, word in said)
         room = peer.memory - peer.config.reserve >= sum(vm.memory + OVERHEAD for vm in peer.vms.values())
         return lan and room and not refuses and world.wires.delayed("production") < 1
 

@@ -404,10 +404,8 @@ class Side:
             self.settle(state.disconnect())
             return
         elif compare(state.hello(), peer.state.hello()):
-            state.meta.current, state.meta.bitmap = peer.state.meta.current ^ 1 << 62, 0
-            peer.state.meta.bitmap = peer.state.meta.current ^ 1 << 62
             state.conn, state.disk = Conn.TARGET, Disk.INCONSISTENT
-            peer.state.conn, peer.state.peer_disk = Conn.SOURCE, Disk.INCONSISTENT
+            peer.state.peer_attached()
             peer.settle()
             peer.begin_sync()
         else:

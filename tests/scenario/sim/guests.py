@@ -75,7 +75,10 @@ class Guest:
         if self.status == "running":
             return
         history = self.side.mirror.history
-        if self.memory is not None and not history.contains(self.memory, history.acknowledged):
+        peer = self.side.linked_to
+        # who is cut off reads its own disk, and writes nothing
+        disk = history.acknowledged if peer and peer.linked_to is self.side else self.side.content
+        if self.memory is not None and not history.contains(self.memory, disk):
             self.machine.world.violated(f"{self.name} runs on {self.machine.name} with memory older than its disk")
         if self.memory is not None:
             self.sending = "completed"  # QEMU says that of its own arrival, too

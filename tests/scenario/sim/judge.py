@@ -28,6 +28,7 @@ class Judge:
         self.excused: set[str] = set()  # VMs that two nodes may write to: nothing can avoid it in this run
         self.loss_accepted: set[str] = set()
         self.forked: set[str] = set()
+        self.overtook: set[tuple[str, str]] = set()  # (VM, node): by whose mark, which still stands, its peer was reset
         self.unmarked_at: dict[tuple[str, str], float] = {}  # (VM, node): when it was last no longer ahead
 
     def begin(self) -> None:
@@ -73,10 +74,20 @@ class Judge:
 
     def unmarked(self, side: Side) -> None:
         """Its node is no longer ahead: then nobody knows that what is written without the peer is the newest."""
-        self.unmarked_at[side.mirror.name, side.node] = self.world.now
-        word = side.word()
-        if word is not None and word.running_alone and side.mirror.name not in self.loss_accepted:
-            self.violated(f"{side.mirror.name}: {side.node} writes alone, and its mark ahead is taken away")
+        key, program = (side.mirror.name, side.node), self.world.machines[side.node].clock_task().program
+        if program == "kc-adjust":
+            self.unmarked_at[key] = self.world.now
+        elif key in self.overtook and program in ("kc-fence-peer", "kc-promote"):
+            self.violated(f"{key[0]}: {key[1]} takes its mark back, and its peer was reset by it")
+        self.overtook.discard(key)
+        # the peer may have left since kc-failover saw them even: then its next look writes the mark again
+        self.world.clock.after(TOLD if program == "kc-failover" else 0, None, self._unmarked_for_good, side)
+
+    def _unmarked_for_good(self, side: Side) -> None:
+        word, vm = side.word(), side.mirror.name
+        marked = self.world.machines[side.node].var.peek(f"ahead/{vm}") is not None
+        if word is not None and word.running_alone and not marked and vm not in self.loss_accepted:
+            self.violated(f"{vm}: {side.node} writes alone, and its mark ahead is taken away")
 
     def _pause(self, vm: str) -> float:
         return max(self.longest.get(vm, 0.0), self.world.now - self.last.get(vm, 0.0))
@@ -98,7 +109,10 @@ class Judge:
 
     def reset(self, machine: Machine) -> None:
         """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""
-        if not any(self._ahead(vm, machine.peer) and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
+        others = [vm for vm in self.world.mirrors if not machine.var.has(f"ahead/{vm}")]
+        ahead = [vm for vm in others if self._ahead(vm, machine.peer)]
+        self.overtook |= {(vm, machine.peer) for vm in ahead}
+        if not ahead:
             self.violated(f"{machine.name} was reset without having been overtaken")
 
     def _ahead(self, vm: str, node: str) -> bool:

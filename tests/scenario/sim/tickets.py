@@ -29,6 +29,12 @@ def _looks_again(machine: Machine, vm: str) -> bool:
     return _fresh(machine, vm) or any(machine.run.locked(f"lock/{name}") for name in (vm, f"fence-{vm}"))
 
 
+def _unbroken(machine: Machine) -> bool:
+    """Without that nobody's death permits it anything; when it is so again it has heard the peer's newest words."""
+    links = Links.parse(machine.run.peek("links") or "")
+    return links is not None and links.unbroken
+
+
 def _talks(machine: Machine) -> bool:
     heart = machine.units.heartbeat if machine.on else None
     return heart is not None and not (heart.paused or machine.life.hung)
@@ -86,6 +92,7 @@ class Tickets:
         one, two = self.world.machines.values()
         return any(here.on and there.on and here.var.peek(f"ahead/{vm}") is not None and not _looks_again(here, vm)
                    and there.run.peek(f"even/{vm}") is not None and (there.run.age("alive") or 0.0) < AWAKE
+                   and _unbroken(there)
                    for here, there in ((one, two), (two, one)))
 
     def _held(self, node: str) -> list[str]:

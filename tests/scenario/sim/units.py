@@ -156,8 +156,10 @@ class Units:
                 if found := self.running.get(f"kc-migrate --direct {vm}"):
                     self.clock.after(0, self.life, found.signalled)
             elif kind in ("kc-vm", "kc-promote") and block:
-                self._job(verb, vm, lambda good: self.clock.after(0, task.life, task.resume, good))
-                good &= bool(self.clock.wait())
+                ended = self._awaited(verb, vm, task, timeout)
+                if ended is None:
+                    return Ended(124, "", f"systemctl: did not end within {timeout:g} s")
+                good &= ended
                 while kind == "kc-promote" and self.disk[vm].state != "inactive":
                     self.clock.sleep(0.05)
             elif kind in ("kc-vm", "kc-promote"):
@@ -167,6 +169,20 @@ class Units:
             elif kind == "kc-migrate" or not self.target_stopping:
                 self.oneshot(kind, (*ONESHOTS[kind], vm))
         return Ended(0 if good else 1, "", "" if good else "A dependency job failed")
+
+    def _awaited(self, verb: str, vm: str, task: Task, timeout: float) -> bool | None:
+        """How a job ended, or None where that takes too long: the job goes on then, systemctl does not."""
+        waits = [True]
+
+        def resume(good: bool | None) -> None:
+            if waits:
+                waits.clear()
+                self.clock.after(0, task.life, task.resume, good)
+        limit = self.clock.after(timeout, task.life, resume, None)
+        self._job(verb, vm, resume)
+        ended: bool | None = self.clock.wait()
+        limit.cancel()
+        return ended
 
     def _reset_failed(self, vm: str) -> None:
         """It also forgets the starts that the limit counts."""

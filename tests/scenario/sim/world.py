@@ -150,6 +150,8 @@ class World:
         if seconds:
             self.held = max(self.held, self.now + seconds)
             self.clock.sleep(seconds)
+            if task.program == "kc-heartbeat":
+                self.watch.sound.pop(task.owner.name, None)  # it stood still, and says so
 
     def seen(self, node: str) -> str:
         """Whom that node hears."""
@@ -266,7 +268,7 @@ class World:
     def nobody_can_tell(self) -> bool:
         """The one double fault of DESIGN 3: both run and reach the switch, and neither can hear the other."""
         running = all(machine.on and not machine.life.hung for machine in self.machines.values())
-        apart = not any(self.wires.both_ways(network) for network in NETWORKS)
+        apart = not any(self.wires.both_ways(network) and self.wires.delayed(network) < 1 for network in NETWORKS)
         return running and apart and all(self.wires.reaches_switch(node) for node in NODES)
 
     def mirrored(self) -> bool:

@@ -12,6 +12,6 @@ def enqueue(doer: Doer, verb: str, units: list[str]) -> Ended:
     return doer.do("systemctl", "--no-block", verb, *units) if units else Ended(0, "", "")
 
 
-def wait_for(doer: Doer, verb: str, name: str) -> Ended:
-    """Start or stop one unit and wait for the end of its job."""
-    return doer.do("systemctl", verb, name)
+def wait_for(doer: Doer, verb: str, name: str, timeout: float | None = None) -> Ended:
+    """Start or stop one unit and wait for the end of its job, for so many seconds."""
+    return doer.do("systemctl", verb, name, timeout=timeout)

@@ -62,9 +62,7 @@ def fresh_facts_of(place: Place, vm: Resource) -> tuple[NodeFacts, VmFacts]:
 
 
 def status_of(decision: Decision) -> Exit:
-    if decision.stale:
-        return Exit.AGAIN
-    return Exit.OK if decision.quorum else Exit.NO_QUORUM
+    return Exit.AGAIN if decision.stale else Exit.OK if decision.quorum else Exit.NO_QUORUM
 
 
 def say_word(call: Call, place: Place, name: str, yes: bool) -> None:

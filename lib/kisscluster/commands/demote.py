@@ -6,12 +6,10 @@ import time
 from kisscluster.act import drbd
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit
-from kisscluster.commands.common import checked, facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import PAUSE, checked, facts_of, named_vm, place_of, vm_argument
 from kisscluster.decide.plan import orphan
 from kisscluster.decide.quorum import decide
 from kisscluster.see import kernel
-
-PAUSE = 0.2  # seconds; the kernel has no event for "closed" that a command could wait for
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +42,7 @@ def work(call: Call) -> int:
                 call.talk(f"{name}: drbdadm secondary: {ended.status}: {ended.talk}")
                 call.answer(vm=name, demoted=False)
                 return Exit.TIMEOUT if ended.status in (drbd.REFUSED, 124) else Exit.UNAVAILABLE
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # the kernel has no event for "closed"
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from kisscluster.see.files import Place
 
 ANSWER, CANCEL = 5.0, 20.0  # seconds for QEMU to answer, and to say how a migration ended that was cancelled
 START, END = 90.0, 60.0  # seconds for the peer to get ready, and for the other to end its part
+STOP = 10.0  # seconds for a unit to stop: while the node leaves it does not
 FIRST_PORT, PORTS = 16000, 16000  # below those that the kernel gives to connections
 DOWNTIME = 300  # milliseconds that QEMU may take for its last step
 SLOWEST = 10.0  # MiB/s; a storage cable that carries less is no cable
@@ -239,15 +240,16 @@ def take(move: Move) -> str:
 
 def begin_anew(move: Move) -> None:
     """End what is left of an earlier guest: its disk's unit still says primary, and systemd counts the starts."""
-    wait_for(move.call.doer, "stop", unit("promote", move.name))
+    if move.call.run.has("local/leaving"):
+        return  # systemd ends the unit only after us
+    wait_for(move.call.doer, "stop", unit("promote", move.name), STOP)
     enqueue(move.call.doer, "reset-failed", [unit("vm", move.name)])
 
 
 def put_away(move: Move) -> None:
     """End the guest that waits and give its disk up; only then may it boot anywhere."""
     end_process(move, 0)
-    if not move.call.run.has("local/leaving"):  # else systemd ends the unit only after us
-        begin_anew(move)
+    begin_anew(move)
     drbd.secondary(move.call.doer, move.name)
     word = kernel.read().get(move.name)
     if word is not None and word.primary:

@@ -179,6 +179,8 @@ class Machine:
             if argv[0] == "kc-heartbeat":
                 return heart.run(self)
             return stage.PROGRAMS[argv[0]]()
+        if argv[0] == "kc-vm-stop" and len(argv) == 2:
+            self.world.calm.ended.add(argv[1])  # by a person, wherever it is by then
         task = self.clock.spawn(self.life, body, ended)
         task.owner, task.program, task.argv = self, argv[0], argv[1:]
         return task

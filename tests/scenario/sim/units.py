@@ -197,8 +197,6 @@ class Units:
         program = self.machine.clock_task().program
         if verb == "stop" and unit.state == "active" and program == "kc-failover":
             self.machine.world.watch.stopped_by_us(self.machine, vm)
-        elif verb == "stop" and program == "kc-vm-stop":
-            self.machine.world.calm.ended.add(vm)
         if verb == "stop" and self.leaving:
             return
         if verb == "start" and self.target_stopping:

@@ -96,19 +96,10 @@ def parser(program: str, purpose: str, timeout: float) -> argparse.ArgumentParse
     out.add_argument("-q", "--quiet", action="store_true", help="print no answer and no talk")
     out.add_argument("-v", "--verbose", action="store_true", help="print the commands while running them")
     out.add_argument("--json", action="store_true", help="answer with one JSON object")
-    out.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=timeout,
-        metavar="SECONDS",
-        help=f"give up after so long (default {timeout:g})",
-    )
-    out.add_argument(
-        "--config",
-        default="/etc/kisscluster/kisscluster.conf",
-        metavar="FILE",
-        help="default /etc/kisscluster/kisscluster.conf",
-    )
+    patience = f"give up after so long (default {timeout:g})"
+    out.add_argument("--timeout", type=_seconds, default=timeout, metavar="SECONDS", help=patience)
+    conf = "/etc/kisscluster/kisscluster.conf"
+    out.add_argument("--config", default=conf, metavar="FILE", help=f"default {conf}")
     out.add_argument("--run-dir", default="/run/kisscluster", metavar="DIR", help="default /run/kisscluster")
     return out
 

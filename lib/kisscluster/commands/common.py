@@ -17,7 +17,7 @@ from kisscluster.decide.rules import may_go_alone, overtaken
 from kisscluster.see import kernel
 from kisscluster.see.files import Place, node_facts, vm_facts, word
 
-ANSWERED = 3.0  # seconds for a living peer to answer our news, and for kc-quorum to end
+ANSWERED = 3.0  # seconds for a living peer to answer our news
 PAUSE = 0.1  # seconds between two looks
 
 
@@ -67,7 +67,7 @@ def status_of(decision: Decision) -> Exit:
 
 def say_word(call: Call, place: Place, name: str, yes: bool) -> None:
     """Keep a human's word over reboots, newer than any said before on either node."""
-    with call.locked("lock/quorum", ANSWERED):  # kc-quorum, which keeps the newest, may have read the one before
+    with call.locked("lock/quorum"):  # kc-quorum, which keeps the newest, may have read the one before
         new = Word(word(place, name).counter + 1, yes)
         call.write(call.state, f"words/{name}", str(new), durable=True)
         call.write(call.run, f"local/{name}", str(new))
@@ -89,6 +89,13 @@ def ask_to_move(call: Call, place: Place, name: str) -> None:
     call.wake("failover")
 
 
+def take_back(call: Call, place: Place, name: str) -> None:
+    """We do not go on after all; but never below a disk that is written alone."""
+    word = kernel.read().get(name)
+    if word is None or not word.only_copy:
+        call.remove(place.state, f"ahead/{name}", durable=True)
+
+
 def go_ahead(call: Call, place: Place, vm: Resource, patience: float = ANSWERED) -> bool:
     """Write first that we go on alone, then look again (*): the peer may have our word meanwhile, or have gone on."""
     by_its_word, going = node_facts(place).alive, False
@@ -105,9 +112,8 @@ def go_ahead(call: Call, place: Place, vm: Resource, patience: float = ANSWERED)
                 return going
             time.sleep(PAUSE)  # the mark is news, which takes the peer's older words away (*15): it has to speak again
     finally:
-        word = kernel.read().get(vm.name)
-        if fresh and not going and (word is None or not word.only_copy):
-            call.remove(place.state, f"ahead/{vm.name}", durable=True)
+        if fresh and not going:
+            take_back(call, place, vm.name)
 
 
 def ask(call: Call, place: Place, vm: Vm) -> promote.Verdict:

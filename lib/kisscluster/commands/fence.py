@@ -15,11 +15,8 @@ RETURN = 300.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--confirm",
-        action="store_true",
-        help="a human's word: I made sure that the peer is off, and it will not come back by itself",
-    )
+    word = "a human's word: I made sure that the peer is off, and it will not come back by itself"
+    parser.add_argument("--confirm", action="store_true", help=word)
 
 
 def patience(place: Place, facts: NodeFacts) -> float:

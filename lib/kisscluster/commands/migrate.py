@@ -16,7 +16,7 @@ from kisscluster.base.exits import Exit, Failure
 from kisscluster.commands.common import PAUSE, ask_to_move, facts_of, fresh_facts_of, named_vm, place_of, vm_argument
 from kisscluster.commands.guest import ENDS
 from kisscluster.commands.vm_stop import Process
-from kisscluster.decide.migrate import GO_ON, GONE, OVER, broken, handed_over, port_of, refusal, settled
+from kisscluster.decide.migrate import GO_ON, GONE, OVER, broken, by_itself, handed_over, port_of, refusal, settled
 from kisscluster.decide.quorum import HOME, decide
 from kisscluster.see import kernel
 from kisscluster.see.files import Place
@@ -104,7 +104,7 @@ def send(move: Move) -> int:
         if move.facts.me.outgoing == GO_ON:
             why = carry(move)
             move.say("migration", f"failed: {why}" if why else "handed over")
-            if why:
+            if why and by_itself(decide(move.node), move.node, move.facts):
                 move.say("local/missed", why[:LONGEST])
             move.call.talk(f"{move.name}: {f'stays here: {why}' if why else 'handed over'}")
             move.say("local/outgoing", OVER if why else GONE)

@@ -6,7 +6,7 @@ from kisscluster.act import drbd
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit
-from kisscluster.commands.common import ask, facts_of, go_ahead, named_vm, place_of, vm_argument
+from kisscluster.commands.common import ask, facts_of, go_ahead, named_vm, place_of, take_back, vm_argument
 from kisscluster.decide import promote
 from kisscluster.decide.promote import Verdict, verdict
 from kisscluster.decide.wrong import accept_loss
@@ -30,7 +30,7 @@ def attempt(call: Call, place: Place, vm: Vm, alone: bool) -> int:
         call.talk(f"{vm.name}: drbdadm primary: {ended.status}: {ended.talk}")
     if fresh and ended.status in (drbd.REFUSED, drbd.NO_GOOD_COPY, drbd.NOT_UP):
         # refused for certain: nothing was written, so we did not go on
-        call.remove(place.state, f"ahead/{vm.name}", durable=True)
+        take_back(call, place, vm.name)
     return ended.status
 
 

@@ -14,10 +14,14 @@ LIVE, RESTART = "send", "stop"
 AT_ONCE = 2  # while the memory of one is on the cable, the other's QEMU starts or ends; more would only share the cable
 
 
-def away(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
-    """Is there a reason why a VM that runs here should go to the peer by itself?"""
-    home = decision.word == HOME and not vm.at_home and node.failback not in ("", "manual")
-    return decision.word == NONE or home
+def away(decision: Decision, vm: VmFacts) -> bool:
+    """Is there a reason why a VM that runs here should go to the peer?"""
+    return decision.word == NONE or decision.word == HOME and not vm.at_home
+
+
+def by_itself(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
+    """Does the cluster move it for that?"""
+    return away(decision, vm) and (decision.word == NONE or node.failback not in ("", "manual"))
 
 
 def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:
@@ -25,7 +29,7 @@ def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:
 
     What cannot be moved live is shut down only where it may not stay, or where somebody asked for that (failback).
     """
-    if not away(decision, node, vm) or not may_give_up(node, vm) or vm.moving and vm.me.outgoing != GO_ON:
+    if not by_itself(decision, node, vm) or not may_give_up(node, vm) or vm.moving and vm.me.outgoing != GO_ON:
         return ""
     must = decision.word == NONE
     if not must and (decision.alarm or not vm.peer.level or vm.peer.kept):

@@ -58,7 +58,7 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
     waits = decision.word == HOLD and node.alive  # a new peer is a new try
-    if vm.me.missed and not (waits or vm.moving or vm.me.running and away(decision, node, vm)):
+    if vm.me.missed and not (waits or vm.moving or vm.me.running and away(decision, vm)):
         out.append(Action(TRIED, vm.name, "there is no reason to move it any more"))
     if vm.me.kept and vm.me.running and vm.primary and not vm.moving:
         out.append(Action(BACK, vm.name, "it is at home"))

@@ -124,7 +124,10 @@ def vm_facts(place: Place, name: str, home: str) -> VmFacts:
     """Everything that is known about one VM, as it is now."""
     run, state = place.run, place.state
     me = _copy(run, "", name, state.has(f"ahead/{name}"))
+    told = run.read(f"peer/drbd/{name}")
     peer = _copy(run, "peer/", name, run.has(f"peer/ahead/{name}"))
+    if run.read(f"peer/drbd/{name}") != told:
+        peer = peer._replace(drbd=None)  # kc-heartbeat writes its marks before it, and takes it away before them
     return VmFacts(
         name,
         home == place.config.me.name,

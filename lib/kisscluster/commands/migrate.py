@@ -226,9 +226,10 @@ def take(move: Move) -> str:
         if handed_over(move.facts) and state in ("paused", "running"):
             move.say("local/running", "")
             return ""
-        if move.facts.peer.outgoing != GONE:
-            why = move.broken(state == "paused")
-        else:  # it waits for the last step there, and for a disk that is frozen
+        deaf = move.node.stale and state == "paused"  # the peer may have said it, and the memory be nowhere but here
+        if move.facts.peer.outgoing != GONE and not deaf:
+            end, why = 0.0, move.broken(state == "paused")
+        else:  # it waits for the last step there, for a disk that is frozen, or for our own heartbeat
             end = end or time.monotonic() + END
             late = "it was not handed over in time" if time.monotonic() > end else ""
             why = "its QEMU ended" if state == "inmigrate" or move.ended() else late

@@ -115,7 +115,8 @@ class Device:
             self._saved = now
 
     def _tell(self) -> None:
-        told: Message = {"is": "state", "role": self.state.role, "disk": int(self.state.disk)}
+        current = self.state.meta.current
+        told: Message = {"is": "state", "role": self.state.role, "disk": int(self.state.disk), "current": current}
         if self.link and self.state.linked and told != self._told:
             self.link.send(told)
             self._told = told
@@ -221,7 +222,7 @@ class Device:
         getattr(self, f"_take_{message['is']}")(message, data)
 
     def _take_state(self, message: Message, _data: bytes) -> None:
-        self.settle(self.state.peer_is(Role(message["role"]), Disk(message["disk"])))
+        self.settle(self.state.peer_is(Role(message["role"]), Disk(message["disk"]), message["current"]))
 
     def _take_image(self, message: Message, data: bytes) -> None:
         self.settle(self.state.overwritten(message["identifier"]))

@@ -190,7 +190,7 @@ class Resource:
     discard: bool = False
     new_id_due: bool = False
     promoting: bool = False
-    exposed: int = 0  # diskless: the identifier of the last data shown to the guest [ed_uuid], 0: the peer has them
+    exposed: int = 0  # diskless: the identifier of the last data shown to the guest [ed_uuid]
 
     def __post_init__(self) -> None:
         """Attach the disk [drbd_adm_attach]."""
@@ -289,6 +289,8 @@ class Resource:
     def _join(self, winner: int, peer: Hello) -> list[Effect]:
         self.epoch += 1
         self.discard = False
+        if self.disk is Disk.DISKLESS:
+            self.exposed = peer.current
         meta = self.meta
         mine, theirs = _negotiated(self.disk), _negotiated(peer.disk)
         if winner > 0:
@@ -325,10 +327,12 @@ class Resource:
         """The peer does not answer any more, or closed the connection."""
         return self._change(conn=Conn.WAITING, closed=True) if self.linked else []
 
-    def peer_is(self, role: Role, disk: Disk) -> list[Effect]:
-        """The peer says what it is now."""
+    def peer_is(self, role: Role, disk: Disk, current: int = 0) -> list[Effect]:
+        """The peer says what it is now; `current`: of which data it is [receive_uuids]."""
         if not self.linked:
             return []
+        if self.disk is Disk.DISKLESS:
+            self.exposed = current or self.exposed
         return self._change(peer_role=role, peer_disk=self.peer_disk if self.conn is Conn.SOURCE else disk)
 
     def disconnect(self) -> list[Effect]:
@@ -408,7 +412,6 @@ class Resource:
         return None
 
     def _become_primary(self, disk: Disk) -> list[Effect]:
-        self.exposed = 0 if self.linked else self.exposed
         effects = self._change(role=Role.PRIMARY, disk=self.disk if self.linked else disk)
         if not self.linked and not self.meta.bitmap:
             self._new_id()
@@ -468,7 +471,7 @@ class Resource:
 
     def disk_failed(self) -> list[Effect]:
         """The disk below fails: detach [on-io-error detach]."""
-        self.exposed = 0 if self.linked and self.peer_disk > Disk.INCONSISTENT else self.meta.current
+        self.exposed = self.meta.current
         return [Effect.IO_ERROR, *self._change(disk=Disk.DISKLESS)]
 
     def attach(self) -> list[Effect]:

@@ -80,7 +80,7 @@ class Side:
         self.waiting: list[Callable[[], object]] = []
         self.unacknowledged: dict[int, Callable[[bool], object]] = {}
         self.asking: Task | None = None
-        self.told: tuple[Role, Disk] | None = None
+        self.told: tuple[Role, Disk, int] | None = None
 
     @property
     def peer(self) -> Side:
@@ -135,16 +135,16 @@ class Side:
             return
         if state.disk is Disk.OUTDATED:
             self.outdated = self.mirror.clock.now
-        told = (state.role, state.disk)
+        told = (state.role, state.disk, state.meta.current)
         if self.linked_to and told != self.told:
             self.told = told
             self._send(lambda peer: peer._peer_is(*told))
         self._let_go()
         self.mirror.changed(self)
 
-    def _peer_is(self, role: Role, disk: Disk) -> None:
+    def _peer_is(self, role: Role, disk: Disk, current: int) -> None:
         if self.state:
-            self.settle(self.state.peer_is(role, disk))
+            self.settle(self.state.peer_is(role, disk, current))
 
     def _carry_out(self, effect: Effect) -> None:
         assert self.state and self.life

@@ -48,8 +48,8 @@ def definitions(site: Site) -> Path:
     return folder
 
 
-def define(folder: Path, vm: str, size: str = "4M", more: str = "") -> None:
-    (folder / f"vm/{vm}.yml").write_text(f"node: {HOMES[vm]}\ndisks: [{size}]\n{more}")
+def define(folder: Path, vm: str, sizes: str = "4M", more: str = "") -> None:
+    (folder / f"vm/{vm}.yml").write_text(f"node: {HOMES[vm]}\ndisks: [{sizes}]\n{more}")
 
 
 def vms(site: Site, folder: Path, *nodes: str) -> str:
@@ -59,6 +59,18 @@ def vms(site: Site, folder: Path, *nodes: str) -> str:
 def play(site: Site, *options: str, playbook: str = "install", nodes: tuple[str, ...] = NODES,
          variables: Mapping[str, object] | None = None) -> str:
     return site.play(*options, playbook=playbook, nodes=nodes, variables=variables, program=DEBIAN_13, timeout=LATE)
+
+
+def stop(site: Site, vm: str) -> None:
+    site.pair.run("node2", f"kc-vm-stop {vm}", timeout=60)
+    role = f"drbdadm role {vm}"
+    site.pair.wait(lambda: set(site.pair.run("node2", role).stdout.split()) == {"Secondary/Secondary"}, 60, "stopped")
+
+
+def size_of(site: Site, vm: str, disk: str) -> int:
+    """What the guest on node1 sees, in bytes."""
+    nodes = json.loads(site.pair.run("node1", f"kc-monitor {vm} qmp query-named-block-nodes").stdout)
+    return next(int(node["image"]["virtual-size"]) for node in nodes if node.get("node-name") == disk)
 
 
 def test_two_machines_become_a_pair(site: Site) -> None:
@@ -85,9 +97,7 @@ def test_a_disk_grows_below_a_running_guest(site: Site, definitions: Path) -> No
     since = len(site.pair.dots("web1"))
     define(definitions, "web1", "9M")
     vms(site, definitions)
-    nodes = json.loads(site.pair.run("node1", "kc-monitor web1 qmp query-named-block-nodes").stdout)
-    seen = next(int(node["image"]["virtual-size"]) for node in nodes if node.get("node-name") == "disk0")
-    assert seen >= 9 << 20
+    assert size_of(site, "web1", "disk0") >= 9 << 20
     site.counts("web1", "node1", PATIENCE)
     assert [dot.node for dot in site.pair.dots("web1").all()[since:]].count("node2") == 0
     assert changed(vms(site, definitions)) == [0, 0]
@@ -131,11 +141,23 @@ def test_a_power_loss_and_what_was_defined_meanwhile(site: Site, definitions: Pa
     site.is_well(2 * PATIENCE)  # not before: the nodes' files differed
 
 
-def test_a_vm_is_removed(site: Site, definitions: Path) -> None:
-    (definitions / "vm/web3.yml").write_text("state: absent\nremove_disks: true\n")
-    site.pair.run("node2", "kc-vm-stop web3", timeout=60)
-    site.pair.wait(lambda: "Secondary/Secondary" in site.pair.run("node2", "drbdadm role web3").stdout, 60, "stopped")
+def test_a_disk_is_added(site: Site, definitions: Path) -> None:
+    """Both new copies are good at once, and the guest's first disk is what it was."""
+    stop(site, "web3")
+    define(definitions, "web3", "4M, 5M", "memory: 33\n")
     vms(site, definitions)
     for node in NODES:
-        site.pair.run(node, "! test -e /etc/kisscluster/vm/web3.conf && ! test -e /dev/vg0/web3")
+        assert site.pair.run(node, "drbdadm dstate web3").stdout.split() == ["UpToDate/UpToDate"] * 2
+    assert changed(vms(site, definitions)) == [0, 0]
+    site.pair.run("node1", "kc-vm-start web3", timeout=PATIENCE)
+    site.counts("web3", "node1", PATIENCE)
+    assert size_of(site, "web3", "disk1") >= 5 << 20
+
+
+def test_a_vm_is_removed(site: Site, definitions: Path) -> None:
+    (definitions / "vm/web3.yml").write_text("state: absent\nremove_disks: true\n")
+    stop(site, "web3")
+    vms(site, definitions)
+    for node in NODES:
+        site.pair.run(node, "! test -e /etc/kisscluster/vm/web3.conf && ! ls /dev/vg0/web3*")
     site.is_well(2 * PATIENCE)

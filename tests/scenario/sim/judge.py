@@ -28,7 +28,6 @@ class Judge:
         self.excused: set[str] = set()  # VMs that two nodes may write to: nothing can avoid it in this run
         self.loss_accepted: set[str] = set()
         self.forked: set[str] = set()
-        self.overtook: set[tuple[str, str]] = set()  # (VM, node): by whose mark, which still stands, its peer was reset
         self.unmarked_at: dict[tuple[str, str], float] = {}  # (VM, node): when it was last no longer ahead
 
     def begin(self) -> None:
@@ -77,9 +76,6 @@ class Judge:
         key, program = (side.mirror.name, side.node), self.world.machines[side.node].clock_task().program
         if program == "kc-adjust":
             self.unmarked_at[key] = self.world.now
-        elif key in self.overtook and program in ("kc-fence-peer", "kc-promote"):
-            self.violated(f"{key[0]}: {key[1]} takes its mark back, and its peer was reset by it")
-        self.overtook.discard(key)
         # the peer may have left since kc-failover saw them even: then its next look writes the mark again
         self.world.clock.after(TOLD if program == "kc-failover" else 0, None, self._unmarked_for_good, side)
 
@@ -109,10 +105,7 @@ class Judge:
 
     def reset(self, machine: Machine) -> None:
         """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""
-        others = [vm for vm in self.world.mirrors if not machine.var.has(f"ahead/{vm}")]
-        ahead = [vm for vm in others if self._ahead(vm, machine.peer)]
-        self.overtook |= {(vm, machine.peer) for vm in ahead}
-        if not ahead:
+        if not any(self._ahead(vm, machine.peer) and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
             self.violated(f"{machine.name} was reset without having been overtaken")
 
     def _ahead(self, vm: str, node: str) -> bool:

@@ -73,9 +73,9 @@ class Judge:
 
     def unmarked(self, side: Side) -> None:
         """Its node is no longer ahead: then nobody knows that what is written without the peer is the newest."""
-        key, program = (side.mirror.name, side.node), self.world.machines[side.node].clock_task().program
+        program = self.world.machines[side.node].clock_task().program
         if program == "kc-adjust":
-            self.unmarked_at[key] = self.world.now
+            self.unmarked_at[side.mirror.name, side.node] = self.world.now
         # the peer may have left since kc-failover saw them even: then its next look writes the mark again
         self.world.clock.after(TOLD if program == "kc-failover" else 0, None, self._unmarked_for_good, side)
 

@@ -154,9 +154,9 @@ class Watch:
             world.violated(f"{vm} is started on {machine.name}, which hears that it runs on {machine.peer}")
 
     def _sound(self, node: str) -> bool:
-        machine, port = self.world.machines[node], self.world.wires.ports[node, "production"]
+        machine = self.world.machines[node]
         held = (machine.var.peek("words/maintenance") or "").startswith("yes")
-        return self._well(node) and port.delay < 1 and self.world.wires.reaches_switch(node) and not held
+        return self._well(node) and self.world.wires.answered_in_time(node) and not held
 
     def _inherits(self, vm: str) -> str:
         """The node that may go on alone by its peer's death, and has not."""

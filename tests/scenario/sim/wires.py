@@ -64,6 +64,10 @@ class Wires:
         port = self.ports[node, "production"]
         return self.switch and self.ping_address and port.carrier and not port.lost_in and not port.lost_out
 
+    def answered_in_time(self, node: str) -> bool:
+        """Does that node know of the answer while it counts?"""
+        return self.reaches_switch(node) and self.ports[node, "production"].delay < 1
+
     def lateness(self, *ports: Port) -> float:
         late = LATENCY + sum(port.delay for port in ports)
         late += sum(self.rng.uniform(0, 0.4) for port in ports if port.shuffled)

@@ -16,11 +16,12 @@ def work(call: Call) -> int:
         # the heartbeat's word may be from before DRBD found a split brain
         node, facts = fresh_facts_of(place, vm)
         mine = facts.me.drbd
-        if facts.deaf and overtaken(node, facts) and facts.peer_primary:
-            # the kernel asks no handler about a disk that failed
+        refused = mine is not None and mine.connection == "StandAlone"
+        if facts.deaf and overtaken(node, facts) and (facts.peer_primary or refused):
+            # the kernel asks no handler about a disk that failed, and connects none to what went on without it
             call.talk(f"{vm.name}: the peer went on without this node: resetting it")
             reset(call.doer)
-        if mine is not None and mine.connection == "StandAlone" and not may_reconnect(node, facts):
+        if refused and not may_reconnect(node, facts):
             call.talk(f"{vm.name}: StandAlone, and must not be connected now: kc-status says why")
             return Exit.UNSAFE
         if mine is None and facts.me.ahead and not drbd.went_on(call.doer, vm.name):

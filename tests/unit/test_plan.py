@@ -103,6 +103,7 @@ GOES_HOME: dict[str, Any] = {"failback": "migrate"}
     (node(**GOES_HOME), vm(f.PRIMARY, copy(), **AWAY), []),                   # the peer has not said that it is good
     (node(**GOES_HOME), vm(f.PRIMARY, THERE._replace(kept=True), **AWAY), []),          # a person moved it here
     (node(**GOES_HOME), vm(f.PRIMARY, THERE, missed="the cable", **AWAY), []),
+    (node(), vm(f.PRIMARY, THERE, missed="the cable", **AWAY), ["tried"]),    # once its home is steady again, once more
     (node(**GOES_HOME, maintenance=True), vm(f.PRIMARY, THERE, **AWAY), []),
     (node(Links(ping=False), **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),           # not while anything is wrong
     (node(me={"config": "a"}, peer={"config": "b"}, **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),

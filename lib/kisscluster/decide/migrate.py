@@ -14,14 +14,10 @@ LIVE, RESTART = "send", "stop"
 AT_ONCE = 2  # while the memory of one is on the cable, the other's QEMU starts or ends; more would only share the cable
 
 
-def away(decision: Decision, vm: VmFacts) -> bool:
-    """Is there a reason why a VM that runs here should go to the peer?"""
-    return decision.word == NONE or decision.word == HOME and not vm.at_home
-
-
 def by_itself(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
-    """Does the cluster move it for that?"""
-    return away(decision, vm) and (decision.word == NONE or node.failback not in ("", "manual"))
+    """Is there a reason for which the cluster moves a VM that runs here to the peer?"""
+    home = decision.word == HOME and not vm.at_home and node.failback not in ("", "manual")
+    return decision.word == NONE or home
 
 
 def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:

@@ -61,7 +61,8 @@ class Calm:
             self.world.violated(f"{vm} has arrived on {machine.name} and is ended there, though nothing was amiss")
 
     def booted(self, machine: Machine, vm: str) -> None:
-        """A guest begins from nothing."""
+        """A guest begins from nothing: who leaves in the next seconds may not know of it yet."""
+        self.since[machine.name, vm] = self.world.now
         if self.nothing_failed and vm in self.world.judge.last and vm not in self.ended:
             self.world.violated(f"{vm} is booted anew on {machine.name}, and nothing has failed, and nobody stopped it")
         self.ended.discard(vm)
@@ -75,7 +76,7 @@ class Calm:
     def _could_move(self, machine: Machine, vm: str) -> bool:
         """Both nodes work, the copies are the same, and the other node takes it."""
         world, peer = self.world, self.world.machines[machine.peer]
-        if world.now < world.held or world.wires.delayed("storage") > 1 or not world.wires.both_ways("storage"):
+        if world.now < world.held or not world.wires.hear_each_other("storage"):
             return False
         if not (_works(machine) and _works(peer)) or peer.units.target_stopping:
             return False

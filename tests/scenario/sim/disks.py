@@ -111,6 +111,9 @@ class Side:
         """The machine's power is off: what was on its way is lost."""
         if self.state is None:
             return
+        if self.linked_to and self.linked_to.state and self.linked_to.state.disk is Disk.DISKLESS:
+            # a peer without a disk is told of a new identifier as soon as there is one, not a slow message later
+            self.linked_to.state.exposed = self.state.meta.current
         self.state = self.life = None
         self.waiting.clear()
         self.unacknowledged.clear()

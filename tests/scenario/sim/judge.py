@@ -74,7 +74,7 @@ class Judge:
     def unmarked(self, side: Side) -> None:
         """Its node is no longer ahead: then nobody knows that what is written without the peer is the newest."""
         program = self.world.machines[side.node].clock_task().program
-        if program == "kc-adjust":
+        if program != "kc-failover":
             self.unmarked_at[side.mirror.name, side.node] = self.world.now
         # the peer may have left since kc-failover saw them even: then its next look writes the mark again
         self.world.clock.after(TOLD if program == "kc-failover" else 0, None, self._unmarked_for_good, side)
@@ -109,6 +109,6 @@ class Judge:
             self.violated(f"{machine.name} was reset without having been overtaken")
 
     def _ahead(self, vm: str, node: str) -> bool:
-        """Is it, or was it when its peer last heard it? Who lost power before it was promoted takes the mark back."""
+        """Is it, or was it when its peer last heard it? Who does not go on after all takes the mark back (*21)."""
         recent = self.world.now - self.unmarked_at.get((vm, node), -TOLD) < TOLD
         return recent or self.world.machines[node].var.has(f"ahead/{vm}")

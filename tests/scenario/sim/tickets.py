@@ -45,21 +45,21 @@ class Tickets:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.apart = 0.0  # when the nodes last could talk
+        self.apart = 0.0  # when the nodes last could talk, and had had the time for it
         self.switch = dict.fromkeys(NODES, 0.0)  # node: when it last reached the switch
-        self.talks: dict[str, float] = {}  # node: since when its kc-heartbeat has been at work
+        self.talk: dict[str, float] = {}  # network: since when both could talk there
 
     def look(self) -> None:
         world = self.world
-        if any(world.wires.both_ways(network) for network in NETWORKS):
-            self.apart = world.now
+        awake = all(map(_talks, world.machines.values()))
+        for network in NETWORKS:
+            if not (awake and world.wires.hear_each_other(network)):
+                self.talk.pop(network, None)
+            elif world.now - self.talk.setdefault(network, world.now) > AWAKE:
+                self.apart = world.now
         for node in NODES:
             if world.wires.reaches_switch(node):
                 self.switch[node] = world.now
-            if _talks(world.machines[node]):
-                self.talks.setdefault(node, world.now)
-            else:
-                self.talks.pop(node, None)
         if world.mirrored():
             self.marks()
             return
@@ -117,7 +117,5 @@ class Tickets:
         return vm._replace(me=vm.me._replace(ahead=mark))
 
     def _cut_off(self, node: str) -> bool:
-        """Not by the peer's silence, which began no earlier; the peer is well, and could be heard for long enough."""
-        peer, world = self.world.machines[node].peer, self.world
-        late = world.now < world.held or world.now - self.talks.get(peer, world.now) <= AWAKE
-        return not late and self.switch[node] <= self.apart < world.now
+        """Not by the peer's silence, which began no earlier."""
+        return self.world.now >= self.world.held and self.switch[node] <= self.apart < self.world.now

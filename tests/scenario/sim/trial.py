@@ -19,6 +19,7 @@ PATIENCE = 12.0  # seconds; where nothing changes any more, the next fault comes
 HEAL = 150.0  # seconds until a repaired pair must be healthy: a boot, a reset, a boot
 SOON = 8.0  # seconds after the last repair in which most of what breaks has broken
 AFTERWARDS = 10.0  # seconds after the last fault in which a run is still watched
+CHANGED = 3.0  # seconds in which the quickest person changes a disk that failed
 SETTLED = 25.0  # seconds without a fault after which a guest that could run safely must run
 
 
@@ -79,7 +80,7 @@ class Run:
     def __init__(self, world: World, seed: int, lag: float, base: int) -> None:
         disturb(world, seed, lag)
         self.world, self.force, self.seed, self.lag, self.base = world, InForce(), seed, lag, base
-        self.began = self.before = world.now
+        self.began = self.before = self.failed = world.now
         self.played: list[tuple[float, str]] = []  # with the seconds that passed before each
 
     def play(self, steps: list[Draw]) -> None:
@@ -90,12 +91,16 @@ class Run:
             for _ in range(changes):
                 until_change(world)
             pass_time(world, after)
+            if line.startswith("replace"):
+                pass_time(world, self.failed + CHANGED - world.now)
             if world.judge.found:
                 break
             if hopeless(world, line):
                 continue
             self.played.append((world.now - self.before, line))
             self.before = world.now
+            if line.startswith("fail disk"):
+                self.failed = world.now
             one(world, line)
             self.force.after(line)
 

@@ -59,6 +59,10 @@ class Wires:
         """Could the nodes talk there?"""
         return all(self.path(NODES[i], NODES[1 - i], network) for i in (0, 1))
 
+    def hear_each_other(self, network: str) -> bool:
+        """Could they, while it counts?"""
+        return self.both_ways(network) and self.delayed(network) < 1
+
     def reaches_switch(self, node: str) -> bool:
         """Would a ping be answered?"""
         port = self.ports[node, "production"]

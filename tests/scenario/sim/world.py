@@ -268,7 +268,7 @@ class World:
     def nobody_can_tell(self) -> bool:
         """The one double fault of DESIGN 3: both run and reach the switch, and neither can hear the other."""
         running = all(machine.on and not machine.life.hung for machine in self.machines.values())
-        apart = not any(self.wires.both_ways(network) and self.wires.delayed(network) < 1 for network in NETWORKS)
+        apart = not any(map(self.wires.hear_each_other, NETWORKS))
         return running and apart and all(self.wires.answered_in_time(node) for node in NODES)
 
     def mirrored(self) -> bool:

@@ -1,12 +1,30 @@
 """kc-adjust: bring a VM's DRBD resource to what its file says: up, connected, its fence handler at work."""
 
+import time
+
 from kisscluster.act import drbd
 from kisscluster.act.reset import reset
 from kisscluster.base.cli import Call, start
 from kisscluster.base.exits import Exit
-from kisscluster.commands.common import fresh_facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import ANSWERED, PAUSE, fresh_facts_of, named_vm, place_of, vm_argument
 from kisscluster.decide.plan import may_reconnect
 from kisscluster.decide.rules import overtaken
+from kisscluster.decide.words import BAD
+from kisscluster.see import kernel
+
+
+def start_anew(call: Call, name: str) -> None:
+    call.talk(f"{name}: the peer went on without this node: resetting it")
+    reset(call.doer)
+
+
+def refused(name: str) -> bool:
+    """Does the kernel end at once what it was told to connect? So it does where a disk failed and the peer went on."""
+    word, end = kernel.read().get(name), time.monotonic() + ANSWERED
+    while word and not word.connected and word.connection != "StandAlone" and time.monotonic() < end:
+        time.sleep(PAUSE)
+        word = kernel.read().get(name)
+    return word is not None and word.connection == "StandAlone" and word.disk in BAD
 
 
 def work(call: Call) -> int:
@@ -16,12 +34,11 @@ def work(call: Call) -> int:
         # the heartbeat's word may be from before DRBD found a split brain
         node, facts = fresh_facts_of(place, vm)
         mine = facts.me.drbd
-        refused = mine is not None and mine.connection == "StandAlone"
-        if facts.deaf and overtaken(node, facts) and (facts.peer_primary or refused):
-            # the kernel asks no handler about a disk that failed, and connects none to what went on without it
-            call.talk(f"{vm.name}: the peer went on without this node: resetting it")
-            reset(call.doer)
-        if refused and not may_reconnect(node, facts):
+        behind = facts.deaf and overtaken(node, facts)
+        if behind and facts.peer_primary:
+            # the kernel asks no handler about a disk that failed
+            start_anew(call, vm.name)
+        if mine is not None and mine.connection == "StandAlone" and not may_reconnect(node, facts):
             call.talk(f"{vm.name}: StandAlone, and must not be connected now: kc-status says why")
             return Exit.UNSAFE
         if mine is None and facts.me.ahead and not drbd.went_on(call.doer, vm.name):
@@ -31,6 +48,8 @@ def work(call: Call) -> int:
         ended = drbd.adjust(call.doer, vm.name, fire_again=facts.deaf)
         if ended.status:
             call.talk(f"{vm.name}: drbdadm adjust: {ended.status}: {ended.talk}")
+        elif behind and node.links.storage and refused(vm.name):
+            start_anew(call, vm.name)
         call.answer(vm=vm.name, adjusted=ended.status == 0)
         return Exit.UNAVAILABLE if ended.status else Exit.OK
 

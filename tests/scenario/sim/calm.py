@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.scenario.sim.world import World
 
 KNOWN = 6.0  # seconds after which both nodes know that a move is possible, a node that has just booted included
+BEGUN = 1.0  # seconds after which its node knows that a guest runs
 GIVEN_UP = 45.0  # seconds from what broke a move until the guest is shut down instead
 
 
@@ -61,8 +62,9 @@ class Calm:
             self.world.violated(f"{vm} has arrived on {machine.name} and is ended there, though nothing was amiss")
 
     def booted(self, machine: Machine, vm: str) -> None:
-        """A guest begins from nothing: who leaves in the next seconds may not know of it yet."""
-        self.since[machine.name, vm] = self.world.now
+        """A guest begins from nothing: who leaves in the same moment may not know of it."""
+        since = self.since.get((machine.name, vm), 0.0)
+        self.since[machine.name, vm] = max(since, self.world.now + BEGUN - KNOWN)
         if self.nothing_failed and vm in self.world.judge.last and vm not in self.ended:
             self.world.violated(f"{vm} is booted anew on {machine.name}, and nothing has failed, and nobody stopped it")
         self.ended.discard(vm)

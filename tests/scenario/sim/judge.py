@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kisscluster.decide.words import BAD
 from tests.scenario.sim.disks import Side
 from tests.scenario.sim.guests import RECENT
 
@@ -28,6 +29,7 @@ class Judge:
         self.excused: set[str] = set()  # VMs that two nodes may write to: nothing can avoid it in this run
         self.loss_accepted: set[str] = set()
         self.forked: set[str] = set()
+        self.kept: set[tuple[str, str]] = set()  # (VM, node): is ahead because the peer's disk failed, and went nowhere
         self.unmarked_at: dict[tuple[str, str], float] = {}  # (VM, node): when it was last no longer ahead
 
     def begin(self) -> None:
@@ -71,9 +73,16 @@ class Judge:
         self.longest[vm] = self._pause(vm)
         self.last[vm] = self.world.now
 
+    def marked(self, side: Side) -> None:
+        """It is ahead; where kc-failover says so of a copy that is not primary, it only keeps what both have (*20)."""
+        word = side.word()
+        if self.world.machines[side.node].clock_task().program == "kc-failover" and word and not word.primary:
+            self.kept.add((side.mirror.name, side.node))
+
     def unmarked(self, side: Side) -> None:
         """Its node is no longer ahead: then nobody knows that what is written without the peer is the newest."""
         program = self.world.machines[side.node].clock_task().program
+        self.kept.discard((side.mirror.name, side.node))
         if program != "kc-failover":
             self.unmarked_at[side.mirror.name, side.node] = self.world.now
         # the peer may have left since kc-failover saw them even: then its next look writes the mark again
@@ -105,10 +114,13 @@ class Judge:
 
     def reset(self, machine: Machine) -> None:
         """Only who was overtaken is ever reset: the peer's copy has what this one lacks, or is about to."""
-        if not any(self._ahead(vm, machine.peer) and not machine.var.has(f"ahead/{vm}") for vm in self.world.mirrors):
+        if not any(self._overtaken(machine, vm) for vm in self.world.mirrors):
             self.violated(f"{machine.name} was reset without having been overtaken")
 
-    def _ahead(self, vm: str, node: str) -> bool:
-        """Is it, or was it when its peer last heard it? Who does not go on after all takes the mark back (*21)."""
-        recent = self.world.now - self.unmarked_at.get((vm, node), -TOLD) < TOLD
-        return recent or self.world.machines[node].var.has(f"ahead/{vm}")
+    def _overtaken(self, machine: Machine, vm: str) -> bool:
+        """Is the peer ahead, or was it when it was last heard? Who does not go on takes the mark back (*21)."""
+        recent = self.world.now - self.unmarked_at.get((vm, machine.peer), -TOLD) < TOLD
+        ahead = recent or self.world.machines[machine.peer].var.has(f"ahead/{vm}")
+        word = self.world.mirrors[vm].sides[machine.name].word()
+        only_kept = (vm, machine.peer) in self.kept and word is not None and word.disk in BAD
+        return ahead and not only_kept and not machine.var.has(f"ahead/{vm}")

@@ -194,8 +194,9 @@ class World:
         elif name.startswith(("/var/ahead", "/var/split-brain")):
             _, _, mark, vm = name.split("/")
             self.log(machine.name, f"{vm}: {'is' if value is not None else 'no longer'} {mark}")
-            if (mark, value) == ("ahead", None) and vm in self.mirrors:
-                self.judge.unmarked(self.mirrors[vm].sides[machine.name])
+            if mark == "ahead" and vm in self.mirrors:
+                told = self.judge.unmarked if value is None else self.judge.marked
+                told(self.mirrors[vm].sides[machine.name])
         elif top == "yields":
             self.log(machine.name, f"{name.split('/')[1]}: {'gives' if value is not None else 'takes back'} its word")
 
@@ -206,6 +207,8 @@ class World:
 
     def _disk_changed(self, side: Side) -> None:
         word = side.word()
+        if word and word.primary:
+            self.judge.kept.discard((side.mirror.name, side.node))
         self._tell(self.machines[side.node], f"disk/{side.mirror.name}", f"{side.mirror.name}: disk {word}")
 
     def _handler(self, side: Side, name: str, done: Callable[[int], object]) -> None:

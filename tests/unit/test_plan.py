@@ -102,16 +102,18 @@ GOES_HOME: dict[str, Any] = {"failback": "migrate"}
     (node(**GOES_HOME), vm(f.PRIMARY, THERE, at_home=True, running=True), []),
     (node(**GOES_HOME), vm(f.PRIMARY, copy(), **AWAY), []),                   # the peer has not said that it is good
     (node(**GOES_HOME), vm(f.PRIMARY, THERE._replace(kept=True), **AWAY), []),          # a person moved it here
-    (node(**GOES_HOME), vm(f.PRIMARY, THERE, missed="the cable", **AWAY), []),
-    (node(), vm(f.PRIMARY, THERE, missed="the cable", **AWAY), ["tried"]),    # once its home is steady again, once more
+    (node(**GOES_HOME), vm(f.PRIMARY, THERE, tried="home", missed="the cable", **AWAY), []),
+    (node(**GOES_HOME), vm(f.PRIMARY, THERE, tried="none", missed="the cable", **AWAY), ["tried", "send"]),  # again
+    (node(), vm(f.PRIMARY, THERE, tried="home", missed="the cable", **AWAY), []),                    # a person is told
     (node(**GOES_HOME, maintenance=True), vm(f.PRIMARY, THERE, **AWAY), []),
     (node(Links(ping=False), **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),           # not while anything is wrong
     (node(me={"config": "a"}, peer={"config": "b"}, **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),
     (node(**GOES_HOME), vm("SyncSource Primary/Secondary UpToDate/Inconsistent r", THERE, **AWAY), []),
-    (STANDBY, vm(f.PRIMARY, running=True, missed="the cable"), ["stop"]),
+    (STANDBY, vm(f.PRIMARY, running=True, tried="none", missed="the cable"), ["stop"]),
+    (STANDBY, vm(f.PRIMARY, running=True, tried="home", missed="the cable"), ["tried", "send"]),
     (STANDBY, vm(f.PRIMARY, running=True, outgoing="go"), ["migrate"]),
-    (STANDBY, vm(f.PRIMARY, running=True, outgoing="go", missed="deaf"), ["migrate", "stop"]),
-    (STANDBY, vm(f.PRIMARY, running=True, outgoing="over", missed="deaf"), ["migrate"]),  # not before that has ended
+    (STANDBY, vm(f.PRIMARY, running=True, outgoing="go", tried="none", missed="deaf"), ["migrate", "stop"]),
+    (STANDBY, vm(f.PRIMARY, running=True, outgoing="over", tried="none", missed="deaf"), ["migrate"]),  # that first
     (STANDBY, vm(f.PRIMARY, copy(incoming="16000"), running=True), []),
     (node(me={"leaving": True}), vm(f.PRIMARY, running=True), ["send"]),
     (node(me={"leaving": True}, peer={"fit": False, "leaving": True}), vm(f.PRIMARY, running=True), []),

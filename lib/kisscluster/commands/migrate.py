@@ -105,7 +105,7 @@ def send(move: Move) -> int:
             why = carry(move)
             move.say("migration", f"failed: {why}" if why else "handed over")
             if why and by_itself(decide(move.node), move.node, move.facts):
-                move.say("local/missed", why[:LONGEST])
+                move.say("local/missed", f"{decide(move.node).word}: {why[:LONGEST]}")
             move.call.talk(f"{move.name}: {f'stays here: {why}' if why else 'handed over'}")
             move.say("local/outgoing", OVER if why else GONE)
         end_guest(move)
@@ -137,7 +137,7 @@ def carry(move: Move) -> str:
         if told is not None and not under_way and (begun or why):
             return why or told.get("error-desc") or f"QEMU says {status}"
         if time.monotonic() > end and why:
-            move.say("local/missed", f"{why[:LONGEST]}; its QEMU does not answer")
+            move.say("local/missed", f"{decide(move.node).word}: {why[:LONGEST]}; its QEMU does not answer")
             raise Failure(Exit.AGAIN, f"{move.name}: {why}; its QEMU does not answer")
         if not why and (why := move.broken() or ("it took too long" if time.monotonic() > end else "")):
             end = time.monotonic() + CANCEL

@@ -104,7 +104,8 @@ class Copy(NamedTuple):
     off: bool = False  # the guest switched itself off there
     outgoing: str = ""  # it hands the VM over: go, gone or over (decide/migrate.py)
     incoming: str = ""  # it takes the VM over: the port of its QEMU, and ready once that listens
-    missed: str = ""  # why its last move from there failed, while there is still a reason to move it
+    tried: str = ""  # the decision for which its last move from there was tried and failed, and still stands
+    missed: str = ""  # why it failed
     kept: bool = False  # a person moved it away from there: it is not brought home
 
     @property

@@ -32,7 +32,7 @@ def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:
         return ""
     if not must and node.failback == "restart":
         return RESTART
-    if not vm.me.missed:
+    if vm.me.tried != decision.word:
         return "" if refusal(node, vm) else LIVE
     return RESTART if must else ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.migrate import GO_ON, GONE, LIVE, at_work, by_itself, move, offered, turns
+from kisscluster.decide.migrate import GO_ON, GONE, LIVE, at_work, move, offered, turns
 from kisscluster.decide.promote import CLAIM, may_promote, verdict
 from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here
@@ -58,8 +58,8 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
     waits = decision.word == HOLD and node.alive  # a new peer is a new try
-    if vm.me.missed and not (waits or vm.moving or vm.me.running and by_itself(decision, node, vm)):
-        out.append(Action(TRIED, vm.name, "there is no reason to move it now"))
+    if vm.me.missed and not (waits or vm.moving or vm.me.running and vm.me.tried == decision.word):
+        out.append(Action(TRIED, vm.name, "what it was to move for is over"))
     if vm.me.kept and vm.me.running and vm.primary and not vm.moving:
         out.append(Action(BACK, vm.name, "it is at home"))
     if (vm.me.failed or vm.me.off) and node.alive and vm.peer.running:
@@ -143,4 +143,5 @@ def _running(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Action]:
         return [Action(STOP, vm.name, "it runs on both nodes, and the peer is its home")]
     how = move(decision, node, vm)
     why = decision.reason if decision.word == NONE else "its home is well again"
-    return [Action(how, vm.name, f"{why}; it did not go live: {vm.me.missed}" if vm.me.missed else why)] if how else []
+    why += f"; it did not go live: {vm.me.missed}" if how == STOP and vm.me.missed else ""
+    return [Action(how, vm.name, why)] if how else []

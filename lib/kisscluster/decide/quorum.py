@@ -31,12 +31,8 @@ def decide(facts: NodeFacts) -> Decision:
     """The votes counted: I, my peer, the switch."""
     links = facts.links
     if facts.stale or links.starting:
-        return Decision(
-            HOLD,
-            facts.stale or "the heartbeat is starting, or this node stood still a moment ago",
-            quorum=False,
-            stale=True,
-        )
+        why = facts.stale or "the heartbeat is starting, or this node stood still a moment ago"
+        return Decision(HOLD, why, quorum=False, stale=True)
     if facts.maintenance:
         return Decision(HOLD, "maintenance is on")
     if not facts.alive and not links.ping:
@@ -62,14 +58,8 @@ def _peer_alive(facts: NodeFacts) -> Decision:
         return Decision(ALL, "the peer cannot serve its VMs (no LAN, standby or leaving), this node can", True)
     asked = facts.me.standby or facts.me.leaving
     if not facts.fit and facts.peer.fit and (asked or facts.peer.steady and facts.me_unfit_long):
-        why = (
-            "this node is leaving"
-            if facts.me.leaving
-            else "this node is in standby"
-            if facts.me.standby
-            else "this node has no LAN, the peer has"
-        )
-        return Decision(NONE, why, not asked)
+        why = "this node is leaving" if facts.me.leaving else "this node is in standby"
+        return Decision(NONE, why if asked else "this node has no LAN, the peer has", not asked)
     if not facts.fit and not facts.peer.told:
         return Decision(HOLD, "this node cannot serve VMs, and the peer has not said yet whether it can", True)
     return _at_home(facts)
@@ -77,16 +67,13 @@ def _peer_alive(facts: NodeFacts) -> Decision:
 
 def _at_home(facts: NodeFacts) -> Decision:
     links = facts.links
-    missing = [
-        text
-        for ok, text in (
-            (links.storage, "the storage link is down"),
-            (links.production, "the production link is down"),
-            (links.ping, "the ping address does not answer"),
-            (not facts.conflict, "the nodes' configuration differs"),
-        )
-        if not ok
-    ]
+    well = {
+        "the storage link is down": links.storage,
+        "the production link is down": links.production,
+        "the ping address does not answer": links.ping,
+        "the nodes' configuration differs": not facts.conflict,
+    }
+    missing = [text for text, ok in well.items() if not ok]
     return Decision(HOME, "; ".join(missing) or "both nodes are well", bool(missing))
 
 

@@ -49,10 +49,8 @@ def node_facts(place: Place) -> NodeFacts:
     why = stale(place)
     links = Links.parse(run.read("links") or "")
     if links is None:
-        why, links = (
-            why or f"{run.path('links')} is missing or not readable as facts",
-            Links(False, False, False, False),
-        )
+        why = why or f"{run.path('links')} is missing or not readable as facts"
+        links = Links(False, False, False, False)
     unfit_long = config.deadtime + 2 * config.interval
     return NodeFacts(
         stale=why,
@@ -104,6 +102,7 @@ def is_proven(place: Place) -> bool:
 
 def _copy(run: State, whose: str, name: str, ahead: bool) -> Copy:
     """One node's word about one VM: our own files, or those under peer/."""
+    tried, _, missed = (run.read(f"{whose}local/missed/{name}") or "").partition(": ")
     return Copy(
         drbd=Drbd.parse(run.read(f"{whose}drbd/{name}")),
         even=run.has(f"{whose}even/{name}"),
@@ -115,7 +114,8 @@ def _copy(run: State, whose: str, name: str, ahead: bool) -> Copy:
         off=run.has(f"{whose}local/off/{name}"),
         outgoing=run.read(f"{whose}local/outgoing/{name}") or "",
         incoming=run.read(f"{whose}local/incoming/{name}") or "",
-        missed=run.read(f"{whose}local/missed/{name}") or "",
+        tried=tried,
+        missed=missed,
         kept=run.has(f"{whose}local/kept/{name}"),
     )
 

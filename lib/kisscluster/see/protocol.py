@@ -74,10 +74,5 @@ def _is_count(value: Any) -> bool:
 
 def is_fact(name: Any, value: Any) -> bool:
     """May this be told to the peer, and written down from it?"""
-    return (
-        isinstance(name, str)
-        and isinstance(value, str)
-        and len(value) <= LONGEST_FACT
-        and bool(_FACT.fullmatch(name))
-        and bool(_VALUE.fullmatch(value))
-    )
+    text = isinstance(name, str) and isinstance(value, str) and len(value) <= LONGEST_FACT
+    return text and bool(_FACT.fullmatch(name) and _VALUE.fullmatch(value))

@@ -228,7 +228,7 @@ def take(move: Move) -> str:
             return ""
         deaf = move.node.stale and state == "paused"  # the peer may have said it, and the memory be nowhere but here
         if move.facts.peer.outgoing != GONE and not deaf:
-            end, why = 0.0, move.broken(state == "paused")
+            end, why = 0.0, move.broken(state == "paused") or "its QEMU ended" * move.ended()
         else:  # it waits for the last step there, for a disk that is frozen, or for our own heartbeat
             end = end or time.monotonic() + END
             late = "it was not handed over in time" if time.monotonic() > end else ""

@@ -85,13 +85,15 @@ class Judge:
         self.kept.discard((side.mirror.name, side.node))
         if program != "kc-failover":
             self.unmarked_at[side.mirror.name, side.node] = self.world.now
-        # the peer may have left since kc-failover saw them even: then its next look writes the mark again
-        self.world.clock.after(TOLD if program == "kc-failover" else 0, None, self._unmarked_for_good, side)
+        # the peer may leave just after kc-failover saw them even: then its next look writes the mark again
+        self._unmarked_for_good(side, 2 if program == "kc-failover" else 0)
 
-    def _unmarked_for_good(self, side: Side) -> None:
+    def _unmarked_for_good(self, side: Side, looks: int) -> None:
         word, vm = side.word(), side.mirror.name
         marked = self.world.machines[side.node].var.peek(f"ahead/{vm}") is not None
-        if word is not None and word.running_alone and not marked and vm not in self.loss_accepted:
+        if looks:
+            self.world.clock.after(TOLD, None, self._unmarked_for_good, side, looks - 1)
+        elif word is not None and word.running_alone and not marked and vm not in self.loss_accepted:
             self.violated(f"{vm}: {side.node} writes alone, and its mark ahead is taken away")
 
     def _pause(self, vm: str) -> float:
@@ -121,6 +123,9 @@ class Judge:
         """Is the peer ahead, or was it when it was last heard? Who does not go on takes the mark back (*21)."""
         recent = self.world.now - self.unmarked_at.get((vm, machine.peer), -TOLD) < TOLD
         ahead = recent or self.world.machines[machine.peer].var.has(f"ahead/{vm}")
-        word = self.world.mirrors[vm].sides[machine.name].word()
-        only_kept = (vm, machine.peer) in self.kept and word is not None and word.disk in BAD
+        side = self.world.mirrors[vm].sides[machine.name]
+        word, state = side.word(), side.state
+        # of data with another identifier than it knew last, the kernel says that the peer went on
+        known = state is not None and state.exposed in (0, side.peer.meta.current)
+        only_kept = (vm, machine.peer) in self.kept and word is not None and word.disk in BAD and known
         return ahead and not only_kept and not machine.var.has(f"ahead/{vm}")

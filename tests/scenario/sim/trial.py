@@ -126,7 +126,7 @@ def until_change(world: World) -> None:
 
 
 def hopeless(world: World, line: str) -> bool:
-    """What only one disk has, its end takes away: nothing to be promised."""
+    """What only one disk has, its end takes away: nothing to be promised. Who hangs does not notice his disk."""
     if not line.startswith("fail disk"):
         return False
     node = line.split()[2]
@@ -134,7 +134,8 @@ def hopeless(world: World, line: str) -> bool:
     other = mirror.sides[node].peer
     word = other.word()
     good = word is not None and word.disk == "UpToDate" and not other.broken
-    return not (good and mirror.sides[node].linked_to is other and mirror.path())
+    deaf = world.machines[node].life.hung and other.linked_to is not None
+    return deaf or not (good and mirror.sides[node].linked_to is other and mirror.path())
 
 
 def one(world: World, line: str) -> None:

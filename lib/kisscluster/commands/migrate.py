@@ -228,7 +228,11 @@ def take(move: Move) -> str:
             return ""
         deaf = move.node.stale and state == "paused"  # the peer may have said it, and the memory be nowhere but here
         if move.facts.peer.outgoing != GONE and not deaf:
-            end, why = 0.0, move.broken(state == "paused") or "its QEMU ended" * move.ended()
+            end, why = 0.0, move.broken(state == "paused")
+            if not why and move.ended():  # or not there yet; one that ended well is started again by nobody else
+                move.say("local/incoming", str(port))
+                started = wait_for(move.call.doer, "start", unit("vm", move.name))
+                why = started.talk if started.status else ""
         else:  # it waits for the last step there, for a disk that is frozen, or for our own heartbeat
             end = end or time.monotonic() + END
             late = "it was not handed over in time" if time.monotonic() > end else ""

@@ -29,9 +29,7 @@ class Links(NamedTuple):
         return cls(**facts, starting=words.get("starting") == "yes")
 
     def __str__(self) -> str:
-        ways = [
-            f"{name}={'up' if getattr(self, name) else 'down'}" for name in ("storage", "production", "ping", "trace")
-        ]
+        ways = [f"{name}={'up' if getattr(self, name) else 'down'}" for name in self._fields[:4]]
         marks = [f"{name}={'yes' if getattr(self, name) else 'no'}" for name in ("unbroken", "steady", "starting")]
         return " ".join(ways + marks)
 

@@ -130,12 +130,10 @@ def _split_brain(vm: VmFacts) -> list[Wrong]:
     mark = f"rm -f {state_dir(vm.name, 'split-brain')}"
     # maintenance, or the tick would start the guest again and set the mark; kc-vm-stop stops the good copy's too
     discard = f"kc-maintenance on; systemctl stop kc-vm@{vm.name}; drbdadm secondary {vm.name}"
+    discard += f"; drbdadm disconnect {vm.name}; {mark} {state_dir(vm.name)}; "
+    discard += f"drbdadm connect --discard-my-data {vm.name}; kc-maintenance off"
+    text = "split brain: both copies were written to; on the node whose copy is to be thrown away"
     return [
-        Wrong(
-            vm.name,
-            "split brain: both copies were written to; on the node whose copy is to be thrown away",
-            f"{discard}; drbdadm disconnect {vm.name}; {mark} {state_dir(vm.name)}; "
-            f"drbdadm connect --discard-my-data {vm.name}; kc-maintenance off",
-        ),
+        Wrong(vm.name, text, discard),
         Wrong(vm.name, "and on the node whose copy is to be kept", f"{mark}; drbdadm connect {vm.name}"),
     ]

@@ -251,6 +251,7 @@ class Units:
     def _run_guest(self, vm: str) -> None:
         unit = self.vm[vm]
         unit.starts.append(self.clock.now)
+        self._done(unit, True)  # Type=exec: the job is done before kc-vm-start has become QEMU
         self.clock.after(self.machine.world.pace.start(), self.life, self._execute, vm)
 
     def _execute(self, vm: str) -> None:

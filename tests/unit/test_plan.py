@@ -104,7 +104,9 @@ GOES_HOME: dict[str, Any] = {"failback": "migrate"}
     (node(**GOES_HOME), vm(f.PRIMARY, THERE._replace(kept=True), **AWAY), []),          # a person moved it here
     (node(**GOES_HOME), vm(f.PRIMARY, THERE, tried="home", missed="the cable", **AWAY), []),
     (node(**GOES_HOME), vm(f.PRIMARY, THERE, tried="none", missed="the cable", **AWAY), ["tried", "send"]),  # again
-    (node(), vm(f.PRIMARY, THERE, tried="home", missed="the cable", **AWAY), []),                    # a person is told
+    (node(), vm(f.PRIMARY, THERE, tried="home", missed="the cable", **AWAY), ["tried"]),   # and once it is steady
+    (node(Links(storage=False), **GOES_HOME), vm(f.PRIMARY, THERE, tried="home", missed="x", **AWAY), ["tried"]),
+    (STANDBY, vm(f.PRIMARY, running=True, outgoing="go", tried="home", missed="deaf"), ["migrate", "stop"]),
     (node(**GOES_HOME, maintenance=True), vm(f.PRIMARY, THERE, **AWAY), []),
     (node(Links(ping=False), **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),           # not while anything is wrong
     (node(me={"config": "a"}, peer={"config": "b"}, **GOES_HOME), vm(f.PRIMARY, THERE, **AWAY), []),
@@ -117,9 +119,9 @@ GOES_HOME: dict[str, Any] = {"failback": "migrate"}
     (STANDBY, vm(f.PRIMARY, copy(incoming="16000"), running=True), []),
     (node(me={"leaving": True}), vm(f.PRIMARY, running=True), ["send"]),
     (node(me={"leaving": True}, peer={"fit": False, "leaving": True}), vm(f.PRIMARY, running=True), []),
-    (node(), vm(f.PRIMARY, running=True, missed="the cable"), ["tried"]),
-    (node(maintenance=True), vm(f.PRIMARY, running=True, missed="the cable"), []),      # nobody knows what comes next
-    (node(f.SILENT), vm(f.ALONE, running=True, ahead=True, missed="the cable"), ["tried"]),
+    (node(), vm(f.PRIMARY, running=True, tried="none", missed="the cable"), ["tried"]),
+    (node(maintenance=True), vm(f.PRIMARY, running=True, tried="none", missed="the cable"), []),  # who knows?
+    (node(f.SILENT), vm(f.ALONE, running=True, ahead=True, tried="none", missed="the cable"), ["tried"]),
     (node(), vm(f.PRIMARY, running=True, kept=True), ["back"]),
     # it has gone, its unit has not
     (node(), vm(f.PEER_PRIMARY, copy(running=True), running=True, kept=True), ["ended"]),

@@ -19,7 +19,14 @@ def adjust(doer: Doer, name: str, fire_again: bool) -> Ended:
     """Bring the resource to what its file says; `fire_again`: the kernel calls its fence handler once more."""
     if fire_again:
         doer.do("drbdadm", "disconnect", "--force", name)
-    return doer.do("drbdadm", "adjust", name)
+    ended = doer.do("drbdadm", "adjust", name)
+    if ended.status:  # a disk that failed is attached first, in vain, and nothing after that is tried
+        connect(doer, name)
+    return ended
+
+
+def connect(doer: Doer, name: str) -> Ended:
+    return doer.do("drbdadm", "connect", name)
 
 
 def two_primaries(doer: Doer, name: str, allowed: bool) -> bool:
@@ -37,7 +44,7 @@ def outdate(doer: Doer, name: str) -> bool:
     doer.do("drbdadm", "outdate", name)
     disks = doer.do("drbdadm", "dstate", name)
     done = disks.status == 0 and all(line.startswith("Outdated") for line in disks.stdout.split()) or doer.dry
-    doer.do("drbdadm", "connect", name)
+    connect(doer, name)
     return done and (doer.dry or bool(disks.stdout.split()))
 
 

@@ -13,18 +13,20 @@ from kisscluster.decide.words import BAD
 from kisscluster.see import kernel
 
 
+def refused(call: Call, name: str) -> bool:
+    """Does the kernel end at once what it was told to connect? So it does where a disk failed and the peer went on."""
+    begun, end = drbd.connect(call.doer, name).status == 0 and not call.dry, time.monotonic() + ANSWERED
+    while (word := kernel.read().get(name)) and word.disk in BAD and not word.connected and time.monotonic() < end:
+        if word.connection == "StandAlone":
+            return begun
+        begun = True
+        time.sleep(PAUSE)
+    return False
+
+
 def start_anew(call: Call, name: str) -> None:
     call.talk(f"{name}: the peer went on without this node: resetting it")
     reset(call.doer)
-
-
-def refused(name: str) -> bool:
-    """Does the kernel end at once what it was told to connect? So it does where a disk failed and the peer went on."""
-    word, end = kernel.read().get(name), time.monotonic() + ANSWERED
-    while word and not word.connected and word.connection != "StandAlone" and time.monotonic() < end:
-        time.sleep(PAUSE)
-        word = kernel.read().get(name)
-    return word is not None and word.connection == "StandAlone" and word.disk in BAD
 
 
 def work(call: Call) -> int:
@@ -48,8 +50,10 @@ def work(call: Call) -> int:
         ended = drbd.adjust(call.doer, vm.name, fire_again=facts.deaf)
         if ended.status:
             call.talk(f"{vm.name}: drbdadm adjust: {ended.status}: {ended.talk}")
-        elif behind and node.links.storage and refused(vm.name):
-            start_anew(call, vm.name)
+        if behind and all(refused(call, vm.name) for _ in range(2)):  # once may be a cable that takes the address away
+            node, facts = fresh_facts_of(place, vm)
+            if facts.deaf and overtaken(node, facts) and node.links.storage and not node.conflict:
+                start_anew(call, vm.name)
         call.answer(vm=vm.name, adjusted=ended.status == 0)
         return Exit.UNAVAILABLE if ended.status else Exit.OK
 

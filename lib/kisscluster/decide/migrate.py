@@ -16,8 +16,8 @@ AT_ONCE = 2  # while the memory of one is on the cable, the other's QEMU starts 
 
 def by_itself(decision: Decision, node: NodeFacts, vm: VmFacts) -> bool:
     """Is there a reason for which the cluster moves a VM that runs here to the peer?"""
-    home = decision.word == HOME and not vm.at_home and node.failback not in ("", "manual")
-    return decision.word == NONE or home
+    home = decision.word == HOME and not decision.alarm and not vm.at_home and not vm.peer.kept
+    return decision.word == NONE or home and node.failback not in ("", "manual")
 
 
 def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:
@@ -28,11 +28,11 @@ def move(decision: Decision, node: NodeFacts, vm: VmFacts) -> str:
     if not by_itself(decision, node, vm) or not may_give_up(node, vm) or vm.moving and vm.me.outgoing != GO_ON:
         return ""
     must = decision.word == NONE
-    if not must and (decision.alarm or not vm.peer.level or vm.peer.kept):
+    if not must and not vm.peer.level:
         return ""
     if not must and node.failback == "restart":
         return RESTART
-    if vm.me.tried != decision.word:
+    if not vm.me.missed or vm.me.tried != decision.word and not vm.moving:
         return "" if refusal(node, vm) else LIVE
     return RESTART if must else ""
 

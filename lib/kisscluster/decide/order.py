@@ -42,10 +42,8 @@ def in_turn(actions: list[Action], guests: list[Guest], room: Room) -> list[Acti
     """The same actions, but those starts that have to wait, and why. `guests`: all VMs, by order."""
     verbs = {action.vm: action.verb for action in actions if action.verb in (START, TAKE)}
     why = _waiting([guest for guest in guests if guest.name in verbs], guests, room, verbs)
-    return [
-        Action(WAIT, action.vm, why[action.vm]) if action.verb in (START, TAKE) and action.vm in why else action
-        for action in actions
-    ]
+    late = {action: Action(WAIT, action.vm, why[action.vm]) for action in actions if action.vm in why}
+    return [late.get(action, action) if action.verb in (START, TAKE) else action for action in actions]
 
 
 def _waiting(wanted: list[Guest], guests: list[Guest], room: Room, verbs: dict[str, str]) -> dict[str, str]:

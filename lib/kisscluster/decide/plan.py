@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kisscluster.decide.facts import NodeFacts, VmFacts
-from kisscluster.decide.migrate import GO_ON, GONE, LIVE, at_work, move, offered, turns
+from kisscluster.decide.migrate import GO_ON, GONE, LIVE, at_work, by_itself, move, offered, turns
 from kisscluster.decide.promote import CLAIM, may_promote, verdict
 from kisscluster.decide.quorum import HOLD, NONE, Decision
 from kisscluster.decide.rules import belongs_here
@@ -58,7 +58,8 @@ def _bookkeeping(decision: Decision, node: NodeFacts, vm: VmFacts) -> list[Actio
     if vm.split and both_even:
         out.append(Action(MENDED, vm.name, "both copies are the same again"))
     waits = decision.word == HOLD and node.alive  # a new peer is a new try
-    if vm.me.missed and not (waits or vm.moving or vm.me.running and vm.me.tried == decision.word):
+    stands = vm.me.running and vm.me.tried == decision.word and by_itself(decision, node, vm)
+    if vm.me.tried and not (waits or vm.moving or stands):
         out.append(Action(TRIED, vm.name, "what it was to move for is over"))
     if vm.me.kept and vm.me.running and vm.primary and not vm.moving:
         out.append(Action(BACK, vm.name, "it is at home"))

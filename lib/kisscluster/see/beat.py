@@ -86,11 +86,8 @@ class Beat:
         before, new = dict(self.marks), self._next(heart, local)
         for name in sorted(set(self.marks) - set(new)):
             self._forget(name)
-        given = [
-            name
-            for name in sorted(new)
-            if name not in self.marks and name.replace("yields/", "even/") not in self.marks and self._keep(name, "")
-        ]
+        missing = [name for name in sorted(new) if not {name, name.replace("yields/", "even/")} & set(self.marks)]
+        given = [name for name in missing if self._keep(name, "")]
         self.marks |= dict.fromkeys(given, "")
         for name in given:
             vm = name.partition("/")[2]

@@ -8,6 +8,7 @@ from kisscluster.decide.facts import Links
 from kisscluster.see.protocol import Payload
 
 NETWORKS = ("storage", "production")
+TIMELESS = ("local/", "decision")  # facts that no change here makes too old
 REMEMBERED = 4  # boot ids of the peer that we echo; the proven one is never forgotten
 RETIRED = 64
 
@@ -212,11 +213,8 @@ class Heart:
 
     def peer_facts(self) -> dict[str, str]:
         """The peer's last words, without those about a VM that are older than the last change here."""
-        return {
-            name: value
-            for name, value in self.told.items()
-            if name.startswith(("local/", "decision")) or self.knows(name.partition("/")[2])
-        }
+        told = self.told.items()
+        return {name: value for name, value in told if name.startswith(TIMELESS) or self.knows(name.partition("/")[2])}
 
     def knows(self, vm: str) -> bool:
         """Are the peer's words about this VM newer than the last change here?"""

@@ -36,9 +36,8 @@ def minors(folder: str) -> dict[str, list[int]]:
         return out
     for name in names:
         try:
-            targets = [
-                os.path.basename(os.readlink(f"{folder}/{name}/{volume}")) for volume in os.listdir(f"{folder}/{name}")
-            ]
+            volumes = os.listdir(f"{folder}/{name}")
+            targets = [os.path.basename(os.readlink(f"{folder}/{name}/{volume}")) for volume in volumes]
         except OSError:
             continue
         found = [int(target[4:]) for target in targets if re.fullmatch(r"drbd\d{1,7}", target)]
@@ -54,12 +53,8 @@ def read() -> dict[str, Drbd]:
             devices = parse(stream.read())
     except OSError:
         return {}
-    found = minors(by_res())
-    return {
-        name: Drbd.worst([devices[minor] for minor in numbers])
-        for name, numbers in found.items()
-        if all(minor in devices for minor in numbers)
-    }
+    named = minors(by_res()).items()
+    return {name: Drbd.worst([devices[one] for one in all_]) for name, all_ in named if set(all_) <= set(devices)}
 
 
 def any_frozen() -> bool:

@@ -54,6 +54,8 @@ async def _adjust(daemon: Daemon, name: str, options: Sequence[str]) -> None:
         return
     device = daemon.devices.get(name) or daemon.up(settings)
     device.config = settings
+    if device.state.disk is Disk.DISKLESS:  # it attaches first, and ends where that fails (drbd-utils 9.22)
+        raise Refused(1, "pread(5,...) in v08_md_disk_to_cpu failed: Input/output error")
     two = device.state.options.two_primaries != settings.options.two_primaries
     if two and device.state.linked:
         device.set_two_primaries(settings.options.two_primaries)

@@ -76,6 +76,23 @@ def test_adjust_resets_who_was_overtaken_and_has_no_handler(node: FakeNode, line
     assert (node.base / "sysrq").read_text() == "b"
 
 
+@pytest.mark.parametrize(("line", "answer", "reset"), [
+    ("StandAlone Primary/Unknown Diskless/DUnknown s", "", True),       # twice connected, twice refused
+    ("StandAlone Primary/Unknown Diskless/DUnknown s", "exit 10", False),  # the cable took the address away
+    ("StandAlone Primary/Unknown UpToDate/DUnknown s", "", False),      # for a good disk the kernel asks the handler
+    (FAILED_FROZEN, "", False),                                         # it looks for the peer
+])
+def test_adjust_resets_who_was_overtaken_by_one_that_is_primary_no_more(
+        node: FakeNode, line: str, answer: str, reset: bool) -> None:
+    node.drbd("web1", line)
+    node.answer("drbdadm", "connect", answer)
+    (node.base / "sysrq").touch()
+    node.facts({**GONE_ON, "peer/drbd/web1": "WFConnection Secondary/Unknown UpToDate/DUnknown r"})
+    assert "sysrq" not in node.call("kc-adjust", "--dry-run", "web1").stdout
+    node.call("kc-adjust", "web1")
+    assert (node.base / "sysrq").read_text() == "b" * reset
+
+
 @pytest.mark.parametrize("why", ["ahead too", "peer silent", "peer secondary", "peer not ahead", "connected"])
 def test_adjust_resets_nobody_else(node: FakeNode, why: str) -> None:
     node.drbd("web1", FAILED_FROZEN)

@@ -226,6 +226,9 @@ def test_adjust(node: FakeNode) -> None:
     node.drbd("web1", FROZEN)
     node.call("kc-adjust", "web1")
     assert node.called() == ["drbdadm disconnect --force web1", "drbdadm adjust web1"]
+    node.answer("drbdadm", "adjust", "exit 1")  # a disk that failed cannot be attached, and nothing after that is tried
+    assert node.call("kc-adjust", "web1").returncode == 69
+    assert node.called() == ["drbdadm disconnect --force web1", "drbdadm adjust web1", "drbdadm connect web1"]
     node.drbd("web1", "StandAlone Secondary/Unknown UpToDate/DUnknown r")
     (node.lib / "split-brain").mkdir()
     (node.lib / "split-brain/web1").touch()

@@ -63,7 +63,7 @@ class Device:
         self.lock = asyncio.Lock()
         self.waiting: list[Callable[[], None]] = []
         self.unacknowledged: dict[int, tuple[int, bytes, Answer]] = {}
-        self.remote_reads: dict[int, Answer] = {}
+        self.remote_reads: dict[int, tuple[int, int, Answer]] = {}
         self.newer: list[tuple[int, bytes]] = []  # written here before the peer's image came
         self.sequence = 0
         self.consent: asyncio.Future[bool | None] | None = None
@@ -194,6 +194,8 @@ class Device:
             self.spawn(self._serve(link))
             for sequence, (offset, data, _) in self.unacknowledged.items():
                 link.send({"is": "write", "sequence": sequence, "offset": offset}, data)
+            for sequence, (offset, size, _) in self.remote_reads.items():
+                link.send({"is": "read", "sequence": sequence, "offset": offset, "size": size})
         self.settle(effects)
         if self.state.conn is Conn.SOURCE:
             self.spawn(self._resync(link))
@@ -277,7 +279,7 @@ class Device:
         self._send({"is": "data", "sequence": message["sequence"]}, data)
 
     def _take_data(self, message: Message, data: bytes) -> None:
-        answer = self.remote_reads.pop(message["sequence"], None)
+        _, _, answer = self.remote_reads.pop(message["sequence"], (0, 0, None))
         if answer:
             answer(data)
 
@@ -419,7 +421,7 @@ class Device:
             answer(os.pread(self.fd, size, offset))
         else:
             self.sequence += 1
-            self.remote_reads[self.sequence] = answer
+            self.remote_reads[self.sequence] = (offset, size, answer)
             self._send({"is": "read", "sequence": self.sequence, "offset": offset, "size": size})
 
     def write(self, offset: int, data: bytes, answer: Answer) -> None:

@@ -86,14 +86,17 @@ class Judge:
         if program != "kc-failover":
             self.unmarked_at[side.mirror.name, side.node] = self.world.now
         # the peer may leave just after kc-failover saw them even: then its next look writes the mark again
-        self._unmarked_for_good(side, 2 if program == "kc-failover" else 0)
+        unsure = program == "kc-failover"
+        self.world.clock.after(TOLD if unsure else 0, None, self._unmarked_for_good, side, unsure)
 
-    def _unmarked_for_good(self, side: Side, looks: int) -> None:
+    def _unmarked_for_good(self, side: Side, unsure: bool) -> None:
         word, vm = side.word(), side.mirror.name
         marked = self.world.machines[side.node].var.peek(f"ahead/{vm}") is not None
-        if looks:
-            self.world.clock.after(TOLD, None, self._unmarked_for_good, side, looks - 1)
-        elif word is not None and word.running_alone and not marked and vm not in self.loss_accepted:
+        if word is None or not word.running_alone or marked or vm in self.loss_accepted:
+            return
+        if unsure:
+            self.world.clock.after(TOLD, None, self._unmarked_for_good, side, False)
+        else:
             self.violated(f"{vm}: {side.node} writes alone, and its mark ahead is taken away")
 
     def _pause(self, vm: str) -> float:

@@ -113,6 +113,7 @@ def test_promotion(where: NodeFacts, what: VmFacts, word: str) -> None:
     (node(), vm(f.FROZEN), False, fence.WAIT),
     (node(f.ISOLATED), vm(f.FROZEN, even=True), False, fence.WAIT),
     (node(), vm(f.FROZEN, copy(ahead=True)), False, fence.RESET),
+    (node()._replace(stale="silent"), vm(f.FROZEN, copy(ahead=True)), False, fence.WAIT),  # an old word resets nobody
     (node(f.ISOLATED), vm(f.FROZEN, copy(ahead=True)), False, fence.WAIT),      # its last word: it must speak
     (node(), vm(f.FROZEN, copy(ahead=True), ahead=True), False, 5),
     (node(), vm(f.ALONE), False, fence.OVER),

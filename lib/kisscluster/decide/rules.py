@@ -37,8 +37,8 @@ def may_go_alone(node: NodeFacts, vm: VmFacts) -> bool:
 
 
 def overtaken(node: NodeFacts, vm: VmFacts) -> bool:
-    """The peer went on without us: what we hold frozen must never be written."""
-    return node.alive and vm.peer.ahead and not vm.me.ahead
+    """The peer went on without us, by a word that is not old: what we hold frozen must never be written."""
+    return not node.stale and node.alive and vm.peer.ahead and not vm.me.ahead
 
 
 def only_by_failure(vm: VmFacts) -> bool:

@@ -124,7 +124,7 @@ class Judge:
 
     def _overtaken(self, machine: Machine, vm: str) -> bool:
         """Is the peer ahead, or was it when it was last heard? Who does not go on takes the mark back (*21)."""
-        recent = self.world.now - self.unmarked_at.get((vm, machine.peer), -TOLD) < TOLD
+        recent = self.world.now - self.unmarked_at.get((vm, machine.peer), -2 * TOLD) < 2 * TOLD
         ahead = recent or self.world.machines[machine.peer].var.has(f"ahead/{vm}")
         side = self.world.mirrors[vm].sides[machine.name]
         word, state = side.word(), side.state

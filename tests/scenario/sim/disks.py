@@ -104,7 +104,9 @@ class Side:
         self.state = Resource(self.meta, OPTIONS, self.mirror.fresh, self.node == NODES[0])
         if self.broken:
             self.state.disk_failed()
-        self.settle([] if self.broken else self.state.connect())
+            self.settle()
+        else:
+            self.settle(self.state.connect())
         self._seek()
 
     def gone(self) -> None:
@@ -351,12 +353,12 @@ class Side:
 
     def adjust(self, life: Life) -> None:
         """`drbdadm adjust`: up, and connected or looking for the peer; it attaches first, and where that fails ends."""
-        was = self.state
-        if was is None:
+        fresh = self.state is None
+        if fresh:
             self.up(life)
-        if self.broken and self.state and self.state.disk is Disk.DISKLESS:
+        if self.broken and self.need().disk is Disk.DISKLESS:
             raise Refused(1, "pread(5,...) in v08_md_disk_to_cpu failed: Input/output error")
-        if was is None or self.state is None:
+        if fresh or self.state is None:
             return
         if not self.state.role is self.state.peer_role is Role.PRIMARY:
             self.state.options = OPTIONS

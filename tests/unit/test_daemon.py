@@ -101,6 +101,13 @@ def test_the_end_of_a_resync_wakes_who_is_ahead(pair: Round, words: dict[str, st
     assert pair.step(1) == ({"failover"} if ahead else set())
 
 
+@pytest.mark.parametrize("name", ["local/stopped/web1", "local/maintenance"])
+def test_a_persons_word_is_kept_at_once(pair: Round, name: str) -> None:
+    """By kc-quorum: the node where it was said may go away and forget it, or be unable to say it again."""
+    pair.says[name] = "yes 1"
+    assert pair.step() == {"failover", "quorum"}
+
+
 def test_fitness_is_told_at_once_and_acted_on_when_it_has_lasted(pair: Round) -> None:
     """The peer waits for our word; and both wait until it has been true for deadtime and two intervals."""
     pair.says["local/fit"] = "no"

@@ -217,11 +217,8 @@ def take(move: Move) -> str:
         begin_anew(move)
         if not drbd.two_primaries(move.call.doer, move.name, True):
             return "two primaries could not be allowed"
-        if (started := wait_for(move.call.doer, "start", unit("vm", move.name))).status:
-            return started.talk
     end = 0.0
     while True:
-        move.look()
         state = move.state()
         if handed_over(move.facts) and state in ("paused", "running"):
             move.say("local/running", "")
@@ -241,6 +238,7 @@ def take(move: Move) -> str:
             return why
         if state == "inmigrate":
             move.say("local/incoming", f"{port} ready")
+        move.look()
 
 
 def begin_anew(move: Move) -> None:

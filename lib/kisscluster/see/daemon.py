@@ -24,6 +24,7 @@ MOST_REPLIES = 50
 QUIET = 10.0  # seconds between two lines about the same trouble
 LULL = 3.0  # seconds without news: a failover or a fence handler has the processor for itself
 URGENT = ("links", "peer/local/", "peer/yields/")
+SAID = ("peer/local/stopped/", "peer/local/maintenance")  # to be kept here before the node that said it goes away
 
 
 def open_socket(address: str, port: int) -> socket.socket:
@@ -116,6 +117,8 @@ class Daemon:
         urgent = any(name.startswith(URGENT) or "/Diskless" in self.local.get(name, "") for name in changed)
         if urgent or self._marks_lag(changed):
             self._wake("failover")
+        if any(name.startswith(SAID) for name in changed):
+            self._wake("quorum")
         self._wake_for_fitness(now, changed)
         if self.news is not None and now - self.news >= LULL:
             self._wake("failover", "quorum")

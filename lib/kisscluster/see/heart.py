@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kisscluster.decide.facts import Links
+from kisscluster.decide.words import Drbd
 from kisscluster.see.protocol import Payload
 
 NETWORKS = ("storage", "production")
@@ -125,7 +126,8 @@ class Heart:
         self.sent = [(seq, when) for seq, when in self.sent if now - when < self.patience]
         self.floor = max(self.floor, self.sent[0][0] if self.sent else self.seq + 1)
         self.look(local)
-        self.drbd_connected = any(name.startswith("drbd/") and _speaks(value) for name, value in local.items())
+        words = [Drbd.parse(value) for name, value in local.items() if name.startswith("drbd/")]
+        self.drbd_connected = any(word is not None and word.connected for word in words)
         self._silence(now)
         self._lan(now)
 
@@ -228,7 +230,3 @@ class Heart:
             Payload(self.cluster, self.me, network, self.boot, self.seq, dict(path.seen), facts)
             for network, path in self.paths.items()
         ]
-
-
-def _speaks(line: str) -> bool:
-    return line.startswith(("Connected", "Sync", "PausedSync", "Verify", "WFBitMap", "WFSyncUUID", "StartingSync"))

@@ -20,7 +20,7 @@ from kisscluster.commands.common import place_of
 from kisscluster.see.files import Place, node_facts
 
 SSH = "ssh -oBatchMode=yes -oConnectTimeout=5 -oServerAliveInterval=5 -oServerAliveCountMax=3".split()
-UNREACHED, BUSY = 255, 75  # what ssh(1) ends with, and what we tell flock(1) to
+BUSY = 75  # what we tell flock(1) to end with
 PLAYBOOK = "kisscluster.pair.vms"
 HEAD = "refs/heads/main"
 

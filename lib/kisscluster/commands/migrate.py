@@ -229,7 +229,7 @@ def take(move: Move) -> str:
             if not why and move.ended():  # or not there yet; one that ended well is started again by nobody else
                 move.say("local/incoming", str(port))
                 started = wait_for(move.call.doer, "start", unit("vm", move.name))
-                why = started.talk if started.status else ""
+                why = (started.talk or "its QEMU did not start") if started.status else ""
         else:  # it waits for the last step there, for a disk that is frozen, or for our own heartbeat
             end = end or time.monotonic() + END
             late = "it was not handed over in time" if time.monotonic() > end else ""

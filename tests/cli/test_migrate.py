@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.node import DEAD, FakeNode
+from tests.cli.node import DEAD, HEALTHY, FakeNode
 
 RUNS = {"local/running/web1": ""}
 BOTH = "Connected Primary/Primary UpToDate/UpToDate r"
@@ -292,6 +292,21 @@ def test_put_away(node: FakeNode, why: str) -> None:
     assert not (node.run / "local/incoming/web1").exists()
 
 
+def test_an_arrived_guest_outlives_a_restart_of_the_heartbeat(node: FakeNode) -> None:
+    """Its memory is nowhere else, and for a moment the new heartbeat has heard nothing."""
+    node.drbd("web1", HERE)
+    node.facts({"peer/local/outgoing/web1": None, "local/incoming/web1": "16010 ready"})
+    node.links(f"{DEAD} starting=yes")
+    with qemu(node, lambda asked, _: {"status": "paused"} if asked == "query-status" else {}) as fake, beating(node):
+        process = subprocess.Popen(node.argv("kc-migrate", "--direct", "web1"), env=node.environment())
+        until(lambda: len(fake.asked) > 6)
+        assert process.poll() is None and not fake.was_asked("cont")
+        node.facts({"peer/local/outgoing/web1": "gone"})
+        node.links(HEALTHY)
+        assert process.wait(30) == 0
+        assert fake.was_asked("cont")
+
+
 def test_it_ends_between_its_arrival_and_going_on(node: FakeNode) -> None:
     """With 0, so systemd does not start it again; nobody waits for it for a minute."""
     node.drbd("web1", BOTH)
@@ -371,6 +386,24 @@ def test_a_guest_that_waits_is_killed(node: FakeNode) -> None:
     with qemu(node, receiver) as fake:
         assert node.call("kc-vm-stop", "--direct", "web1").returncode == 0
         assert fake.process.wait(5) == -9 and fake.asked == []
+
+
+def test_a_leave_waits_for_the_peers_part_of_a_move(node: FakeNode) -> None:
+    """A guest that has just arrived can be sent back only then; but nobody waits for words of a silent heartbeat."""
+    node.drbd("web1", HERE)
+    node.facts({**RUNS, "local/leaving": "", "peer/local/outgoing/web1": "gone"})
+    argv, moves = node.argv("kc-failover", "--leave"), node.run / "local/outgoing/web1"
+    with beating(node):
+        process = subprocess.Popen(argv, env=node.environment(), stdout=subprocess.DEVNULL)
+        until((node.run / "plan").exists)
+        time.sleep(1)  # five looks
+        assert process.poll() is None and not moves.exists()
+        node.facts({"peer/local/outgoing/web1": None})
+        until(moves.exists)
+        process.kill()
+        process.wait()
+    node.facts({"peer/local/outgoing/web1": "gone", "local/outgoing/web1": None, "alive": "1.0"})
+    assert node.call("kc-failover", "--leave").returncode == 0
 
 
 def test_a_dry_leave_shows_each_command_once(node: FakeNode) -> None:

@@ -165,17 +165,20 @@ def once(call: Call) -> int:
 
 def leave(call: Call) -> int:
     """While the machine shuts down nothing else wakes us, and only kc-migrate@VM can be started."""
-    place, end, idle = place_of(call), time.monotonic() + call.timeout, 0
+    end, idle = time.monotonic() + call.timeout, 0
     call.timeout = call.doer.timeout = STEP
     # twice: what ends while we look leaves its place to the next ones
     while idle < (1 if call.dry else 2) and time.monotonic() < end:
+        arrived = set[str]()
         with suppress(Failure):  # a VM's file that cannot be read keeps no other VM here
+            node = node_facts(place_of(call))
+            if node.alive and not node.stale:
+                arrived = set(call.run.names("local/running")) & set(call.run.names("peer/local/outgoing"))
             once(call)
-        arrived = set(call.run.names("local/running")) & set(call.run.names("peer/local/outgoing"))
-        busy = any(call.run.names(f"local/{kind}") for kind in ("outgoing", "incoming"))
-        busy = not call.dry and (busy or bool(arrived) and node_facts(place).alive)
+        busy = not call.dry and (arrived or any(call.run.names(f"local/{way}") for way in ("outgoing", "incoming")))
         idle = 0 if busy else idle + 1
         time.sleep(0 if call.dry else PAUSE)
+    place = place_of(call)
     for vm in load_vms(place.config)[0]:
         with suppress(Failure), call.locked(f"lock/{vm.name}", 0):
             if may_part(*fresh_facts_of(place, vm)):

@@ -13,7 +13,7 @@ from kisscluster.act.systemd import enqueue, unit, wait_for
 from kisscluster.base.cli import Call, start
 from kisscluster.base.config import Vm
 from kisscluster.base.exits import Exit, Failure
-from kisscluster.commands.common import PAUSE, ask_to_move, facts_of, fresh_facts_of, named_vm, place_of, vm_argument
+from kisscluster.commands.common import PAUSE, ask_to_move, fresh_facts_of, named_vm, place_of, vm_argument
 from kisscluster.commands.guest import ENDS
 from kisscluster.commands.vm_stop import Process
 from kisscluster.decide.migrate import GO_ON, GONE, OVER, broken, by_itself, handed_over, port_of, refusal, settled
@@ -51,7 +51,7 @@ class Move:
     def __init__(self, call: Call, place: Place, vm: Vm) -> None:
         self.call, self.place, self.vm, self.name = call, place, vm, vm.name
         self.interrupted = False
-        self.node, self.facts = facts_of(place, vm)
+        self.node, self.facts = fresh_facts_of(place, vm)
         on_signal(lambda: setattr(self, "interrupted", True))
 
     def look(self) -> None:
@@ -66,6 +66,9 @@ class Move:
 
     def say(self, folder: str, word: str) -> None:
         self.call.write(self.place.run, f"{folder}/{self.name}", word)
+
+    def missed(self, why: str) -> None:
+        self.say("local/missed", f"{decide(self.node).word}: {why[:LONGEST]}")
 
     def ask(self, command: str, **arguments: object) -> dict[str, Any] | None:
         """QEMU's answer, None without one; its socket serves one client, so it is given free each time."""
@@ -105,7 +108,7 @@ def send(move: Move) -> int:
             why = carry(move)
             move.say("migration", f"failed: {why}" if why else "handed over")
             if why and by_itself(decide(move.node), move.node, move.facts):
-                move.say("local/missed", f"{decide(move.node).word}: {why[:LONGEST]}")
+                move.missed(why)
             move.call.talk(f"{move.name}: {f'stays here: {why}' if why else 'handed over'}")
             move.say("local/outgoing", OVER if why else GONE)
         end_guest(move)
@@ -137,8 +140,8 @@ def carry(move: Move) -> str:
         if told is not None and not under_way and (begun or why):
             return why or told.get("error-desc") or f"QEMU says {status}"
         if time.monotonic() > end and why:
-            move.say("local/missed", f"{decide(move.node).word}: {why[:LONGEST]}; its QEMU does not answer")
-            raise Failure(Exit.AGAIN, f"{move.name}: {why}; its QEMU does not answer")
+            move.missed(why := f"{why}; its QEMU does not answer")
+            raise Failure(Exit.AGAIN, f"{move.name}: {why}")
         if not why and (why := move.broken() or ("it took too long" if time.monotonic() > end else "")):
             end = time.monotonic() + CANCEL
         if why:
@@ -223,7 +226,7 @@ def take(move: Move) -> str:
         if handed_over(move.facts) and state in ("paused", "running"):
             move.say("local/running", "")
             return ""
-        deaf = move.node.stale and state == "paused"  # the peer may have said it, and the memory be nowhere but here
+        deaf = state == "paused" and (move.node.stale or move.node.links.starting)  # `gone` may have been said
         if move.facts.peer.outgoing != GONE and not deaf:
             end, why = 0.0, move.broken(state == "paused")
             if not why and move.ended():  # or not there yet; one that ended well is started again by nobody else

@@ -151,15 +151,9 @@ class Daemon:
 
     def _deadline(self, now: float) -> float:
         """When the next link falls silent, if nothing arrives."""
-        ends = [
-            path.heard_at + self.config.deadtime
-            for path in self.heart.paths.values()
-            if path.heard_at is not None and path.heard_at + self.config.deadtime > now
-        ]
-        answered = self.heart.machine.answered
-        if answered is not None and answered + self.config.deadtime > now:
-            ends.append(answered + self.config.deadtime)
-        return min(ends, default=now + self.config.interval) + 0.001
+        heard = [*(path.heard_at for path in self.heart.paths.values()), self.heart.machine.answered]
+        ends = [when + self.config.deadtime for when in heard if when is not None]
+        return min((end for end in ends if end > now), default=now + self.config.interval) + 0.001
 
     def _read(self, source: str) -> bool:
         if source.startswith("ping/"):

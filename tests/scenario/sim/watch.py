@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EVERY = 0.2  # seconds between two looks
 BLIND = 1.0  # seconds of the one double fault that cannot be survived without fencing
-IDLE = 4.0  # seconds in which a guest starts that could, and everybody knows it
+IDLE = 5.0  # seconds in which a guest starts that could: what is left of it is stopped, and the lull tells
 FROZEN = 12.0  # seconds in which writes go on when the peer gives its word; a lost handler is noticed after 6
 STOPPING = 60.0  # seconds after which a guest that ignores its stop_timeout of one second is surely gone
 SOUND = 6.0  # seconds for which a node was well when its peer died: it knows all that there is to know

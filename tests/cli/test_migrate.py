@@ -402,8 +402,15 @@ def test_a_leave_waits_for_the_peers_part_of_a_move(node: FakeNode) -> None:
         until(moves.exists)
         process.kill()
         process.wait()
-    node.facts({"peer/local/outgoing/web1": "gone", "local/outgoing/web1": None, "alive": "1.0"})
+    node.facts({"peer/local/outgoing/web1": "gone", "local/outgoing/web1": None})
     assert node.call("kc-failover", "--leave").returncode == 0
+
+
+def test_a_dry_run_says_why_it_shows_nothing(node: FakeNode) -> None:
+    (node.run / "alive").unlink()
+    argv = node.argv("kc-failover", "-n")
+    done = subprocess.run(argv, env=node.environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (75, "") and "kc-heartbeat" in done.stderr
 
 
 def test_a_dry_leave_shows_each_command_once(node: FakeNode) -> None:

@@ -220,6 +220,12 @@ def test_outdate_never_spoils_the_newest_copy(node: FakeNode, change: str) -> No
     assert (done.returncode, node.called()) == (107, [])
 
 
+def test_outdate_from_stale_facts(node: FakeNode) -> None:
+    node.facts({**GONE_ON, "alive": "1.0"})
+    done = subprocess.run(node.argv("kc-outdate", "web1"), env=node.environment(), capture_output=True, text=True)
+    assert (done.returncode, node.called()) == (75, []) and "silent" in done.stderr
+
+
 def test_adjust(node: FakeNode) -> None:
     assert node.call("kc-adjust", "web1").returncode == 0
     assert node.called() == ["drbdadm adjust web1"]

@@ -42,6 +42,9 @@ MEANING = {
 # answers in DRBD's codes
 FOREIGN = {"kc-fence-peer"}
 
+# what `man` shows of a line of .Dl on a terminal of 80 columns; the rest would be pasted as a line of its own
+WIDTH = 67
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 each_command = pytest.mark.parametrize("command", COMMANDS)
 
@@ -67,6 +70,12 @@ def documented_options(page: Path) -> set[str]:
 
 def test_every_command_has_its_page_and_nothing_else_has() -> None:
     assert [page.name for page in PAGES] == sorted(OVERVIEWS + [f"{command}.8" for command in COMMANDS])
+
+
+@each_page
+def test_an_example_can_be_pasted(page: Path) -> None:
+    lines = [re.sub(r"\\\(..|\\e", "x", line) for line in re.findall(r"^\.Dl (.*)$", text(page), re.M)]
+    assert not [line for line in lines if len(line) > WIDTH]
 
 
 @each_page

@@ -154,6 +154,8 @@ def once(call: Call) -> int:
         keep_all_books(call, place, actions)
         note_starts(call, place, actions, guests, {fact.name for fact in facts if fact.me.running})
     call.answer(decision=decision.word, actions=summary)
+    if call.dry and not actions:
+        call.talk(f"nothing to do: {decision.word}: {decision.reason}")
     if mistakes:
         raise Failure(Exit.CONFIG, "\n".join(mistakes))
     for end in ended:

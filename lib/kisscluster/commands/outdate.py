@@ -16,15 +16,13 @@ def work(call: Call) -> int:
         if mine is not None and mine.disk == "Outdated" and not mine.connected:
             call.answer(vm=vm.name, outdated=True)
             return Exit.OK
-        if mine != facts.me.drbd:
-            raise Failure(Exit.AGAIN, f"{vm.name}: its disk has just changed to {mine}")
+        if node.stale or mine != facts.me.drbd:
+            raise Failure(Exit.AGAIN, f"{vm.name}: {node.stale or f'its disk has just changed to {mine}'}")
         why = (
             "the newest copy may be here: we went on without the peer"
             if facts.me.ahead
             else "it is primary here"
             if facts.primary
-            else node.stale
-            if node.stale
             else "this node did not yield it"
             if not facts.me.yields
             else "the peer does not say that it is primary and not connected"

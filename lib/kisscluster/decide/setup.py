@@ -95,7 +95,7 @@ def findings(config: Config, vms: list[Vm], facts: Setup) -> Iterator[Wrong]:
         if value is not None and not re.fullmatch(good, value):
             yield Wrong(me, text, command)
     if facts.secret:
-        mend = f"chmod 0600 {secret}" if ": mode " in facts.secret else f"scp -p {peer}:{secret} {secret}"
+        mend = f"chmod 0600 {secret}" if ": mode " in facts.secret else f"scp -p {peer}:{secret} {secret} || kc-keygen"
         yield Wrong(me, facts.secret, mend)
     if facts.same is False:
         show = f"tail -n+1 {config.file} {config.vm_folder}/*.conf"

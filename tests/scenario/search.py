@@ -116,7 +116,8 @@ def scenario(found: Found) -> str:
 def parallel(seconds: float, seed: int, processes: int, report: Callable[[Found], bool]) -> int:
     """The number of runs of so many processes, each with `seconds` of processor time; ends where `report` says no."""
     read, write = os.pipe()
-    children = [_worker(slice(number, None, processes), seed + number, seconds, write) for number in range(processes)]
+    pipe = read, write
+    children = [_worker(slice(number, None, processes), seed + number, seconds, pipe) for number in range(processes)]
     os.close(write)
     runs = 0
     try:
@@ -140,11 +141,13 @@ def spent() -> float:
     return sum(os.times()[:4])
 
 
-def _worker(share: slice, seed: int, seconds: float, write: int) -> int:
-    """First this share of the scenario files, then at random."""
+def _worker(share: slice, seed: int, seconds: float, pipe: tuple[int, int]) -> int:
+    """First this share of the scenario files, then at random; ends when nobody reads any more what it finds."""
     child = os.fork()
     if child:
         return child
+    read, write = pipe
+    os.close(read)
     try:
         searcher = Searcher(share, random.Random(seed))
         start, told = spent(), 0
@@ -157,6 +160,8 @@ def _worker(share: slice, seed: int, seconds: float, write: int) -> int:
                 os.write(write, f"found {json.dumps(asdict(searcher.shrink(found)))}\n".encode())
         os.write(write, f"runs {searcher.runs - told}\n".encode())
         os._exit(0)
+    except BrokenPipeError:
+        os._exit(1)
     except BaseException:
         import traceback
 

@@ -16,8 +16,8 @@ def work(call: Call) -> int:
         if mine is not None and mine.disk == "Outdated" and not mine.connected:
             call.answer(vm=vm.name, outdated=True)
             return Exit.OK
-        if node.stale or mine != facts.me.drbd:
-            raise Failure(Exit.AGAIN, f"{vm.name}: {node.stale or f'its disk has just changed to {mine}'}")
+        if again := node.stale if mine == facts.me.drbd else f"its disk has just changed to {mine}":
+            raise Failure(Exit.AGAIN, f"{vm.name}: {again}")
         why = (
             "the newest copy may be here: we went on without the peer"
             if facts.me.ahead

@@ -109,7 +109,7 @@ MUTANTS = [
         ("commands/failover.py", "        if word is not None and word.only_copy:  # it", "        if True:  # it"),
         ("commands/failover.py", "            level(call, place, action.vm)  # the disk", "            # the disk"),
         ("commands/failover.py", '        if word is not None and (word.even or word.disk == "Inconsistent"):\n', "        if True:\n"),
-        ("commands/outdate.py", "        if mine != facts.me.drbd:\n", "        if False:\n"))),
+        ("commands/outdate.py", "node.stale if mine == facts.me.drbd", "node.stale if True"))),
     Mutant("25-good-beside-a-failed-disk", "a copy that is good only beside a failed disk is promoted", ((
         "decide/rules.py", "    drbd = vm.me.drbd\n    if drbd is None or not drbd.connected:\n        return False\n    unknown",
         "    drbd = vm.me.drbd\n    if True:\n        return False\n    unknown"),)),

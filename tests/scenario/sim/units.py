@@ -160,7 +160,8 @@ class Units:
                 if ended is None:
                     return Ended(124, "", f"systemctl: did not end within {timeout:g} s")
                 good &= ended
-                while kind == "kc-promote" and self.disk[vm].state != "inactive":
+                end = self.clock.now + timeout  # a start that comes meanwhile takes the stop back
+                while kind == "kc-promote" and self.disk[vm].state != "inactive" and self.clock.now < end:
                     self.clock.sleep(0.05)
             elif kind in ("kc-vm", "kc-promote"):
                 self._job(verb, vm, lambda good: None)

@@ -148,7 +148,8 @@ class Watch:
     def started(self, machine: Machine, vm: str) -> None:
         """Its QEMU begins: nobody starts a second one beside a guest that he hears of, whatever has happened before."""
         world = self.world
-        if not self.strict or vm not in world.machines[machine.peer].guests or world.now - self.heard <= HEARD:
+        lately = world.now - max(self.heard, world.held) <= HEARD
+        if not self.strict or vm not in world.machines[machine.peer].guests or lately:
             return
         if machine.peer in world.judge.running(vm):
             world.violated(f"{vm} is started on {machine.name}, which hears that it runs on {machine.peer}")

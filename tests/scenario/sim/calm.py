@@ -52,7 +52,7 @@ class Calm:
     def stops(self, machine: Machine, vm: str, due: float | None = None) -> None:
         """A guest that runs is ended by one of our commands, or with its node; since when it was to be moved."""
         by_restart = machine.config.failback == "restart" and self.world.home(vm) == machine.peer
-        if self._calm(machine.name, vm, due) and not by_restart:
+        if vm not in self.ended and self._calm(machine.name, vm, due) and not by_restart:
             self.world.violated(f"{vm} is shut down on {machine.name}, though it could have moved")
         self.ended.add(vm)
 

@@ -117,8 +117,8 @@ class Watch:
                 continue
             newest = mirror.history.contains(side.content, mirror.history.acknowledged)
             peer = world.machines[machine.peer]
-            apart = machine.var.peek(f"ahead/{vm}") is not None and not (
-                peer.on and peer.var.peek(f"ahead/{vm}") is not None)
+            asked = self._well(peer.name) and peer.var.peek(f"ahead/{vm}") is None  # who is there must give its word
+            apart = machine.var.peek(f"ahead/{vm}") is not None and (not peer.on or asked)
             home = decision == "all" or node == world.home(vm)
             if newest and (word.even and home or not word.connected and apart and word.disk in GOOD):
                 return node
